@@ -1,0 +1,41 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "text/tokenizer.h"
+
+namespace atelier::text {
+
+/// A chat template in Jinja, as checkpoints carry it. Rendering keeps apart what the template says (trusted) from what the
+/// messages say (untrusted), character by character, through every filter and operator.
+class ChatTemplate {
+ public:
+  /// The folder's own: `chat_template.jinja`, else `chat_template` of tokenizer_config.json (a string, or a list of
+  /// {name, template} of which "default" is taken, or `tool_use` where `tools` are given), else `chat_template.json`. Nothing
+  /// where the folder has none. Error(data): it cannot be parsed.
+  static std::shared_ptr<const ChatTemplate> from_folder(const std::string& folder);
+  /// One of the project's own (lib/text/templates/NAME.jinja, compiled in): "gemma", "gemma2", "gemma3", "functiongemma".
+  static std::shared_ptr<const ChatTemplate> builtin(std::string_view family);
+  static std::shared_ptr<const ChatTemplate> parse(std::string_view source, std::string_view name);
+  virtual ~ChatTemplate() = default;
+
+  struct Variables {
+    std::string bos_token = "<bos>";
+    std::string eos_token = "<eos>";
+    bool add_generation_prompt = true;
+    base::Json tools;  ///< null: undefined in the template
+    base::Json extra;  ///< further variables, an object or null
+  };
+
+  /// `messages`: [{"role","content", ...}]. Values of messages and tools are untrusted. Role `assistant` and `model` are passed
+  /// as the template expects (Gemma's own accept both). Error(data) where the template calls raise_exception (roles that do
+  /// not alternate, a system role that the model has not), with the template's own words.
+  virtual std::vector<Segment> render(const base::Json& messages, const Variables& variables) const = 0;
+};
+
+}  // namespace atelier::text

@@ -1,0 +1,1 @@
+# `cmake --install build/release --prefix DIR` gives a folder that can be moved: bin/, lib/atelier/, share/.

@@ -1,0 +1,55 @@
+# Finds LibTorch and defines atelier::torch.
+#
+# Looked for in this order: Torch_DIR, CMAKE_PREFIX_PATH, the project's .venv, an installed `torch` wheel of python3.
+# find_package(Torch) is not used: of a CUDA wheel it demands a whole CUDA toolkit, while our sources only need the
+# headers and libraries that are in the wheel.
+set(_hints "")
+if(Torch_DIR)
+  list(APPEND _hints "${Torch_DIR}/../../..")
+endif()
+foreach(_prefix IN LISTS CMAKE_PREFIX_PATH)
+  list(APPEND _hints "${_prefix}" "${_prefix}/torch")
+endforeach()
+file(GLOB _venv "${CMAKE_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch")
+list(APPEND _hints ${_venv})
+if(NOT ATELIER_TORCH_ROOT)
+  find_program(_python NAMES python3)
+  if(_python)
+    execute_process(COMMAND "${_python}" -c "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
+                    OUTPUT_VARIABLE _wheel OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+    list(APPEND _hints ${_wheel})
+  endif()
+  foreach(_hint IN LISTS _hints)
+    if(EXISTS "${_hint}/lib/libtorch_cpu.so" AND EXISTS "${_hint}/include/ATen/ATen.h")
+      get_filename_component(_root "${_hint}" ABSOLUTE)
+      set(ATELIER_TORCH_ROOT "${_root}" CACHE PATH "LibTorch's folder, with include/ and lib/")
+      break()
+    endif()
+  endforeach()
+endif()
+if(NOT ATELIER_TORCH_ROOT)
+  message(FATAL_ERROR "LibTorch not found. Run ./scripts/quickstart, which installs it, or set CMAKE_PREFIX_PATH to it.")
+endif()
+
+set(ATELIER_TORCH_VERSION "")
+if(EXISTS "${ATELIER_TORCH_ROOT}/include/torch/headeronly/version.h")
+  file(STRINGS "${ATELIER_TORCH_ROOT}/include/torch/headeronly/version.h" _lines REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+  string(REGEX REPLACE "[^0-9;]" "" _numbers "${_lines}")
+  string(REPLACE ";" "." ATELIER_TORCH_VERSION "${_numbers}")
+endif()
+message(STATUS "LibTorch ${ATELIER_TORCH_VERSION} in ${ATELIER_TORCH_ROOT}")
+
+set(_lib "${ATELIER_TORCH_ROOT}/lib")
+add_library(atelier_torch INTERFACE)
+add_library(atelier::torch ALIAS atelier_torch)
+target_include_directories(atelier_torch SYSTEM INTERFACE
+    "${ATELIER_TORCH_ROOT}/include" "${ATELIER_TORCH_ROOT}/include/torch/csrc/api/include")
+target_link_libraries(atelier_torch INTERFACE "${_lib}/libtorch_cpu.so" "${_lib}/libc10.so")
+set(ATELIER_TORCH_LIBRARIES "${_lib}/libtorch_cpu.so" "${_lib}/libc10.so")
+if(EXISTS "${_lib}/libtorch_cuda.so")
+  # Nothing of ours names a CUDA symbol, so the linker would drop the libraries that register the CUDA kernels.
+  target_link_libraries(atelier_torch INTERFACE
+      "-Wl,--no-as-needed" "${_lib}/libtorch_cuda.so" "${_lib}/libc10_cuda.so" "-Wl,--as-needed"
+      "-Wl,--allow-shlib-undefined")
+  list(APPEND ATELIER_TORCH_LIBRARIES "${_lib}/libtorch_cuda.so" "${_lib}/libc10_cuda.so")
+endif()
