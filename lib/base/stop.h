@@ -5,7 +5,8 @@
 namespace atelier::base {
 
 /// SIGINT and SIGTERM set a flag (nothing else happens in the handler); a second signal ends the process at once with
-/// 128 + signal. SIGPIPE is ignored, so that writing to a closed pipe reports EPIPE instead.
+/// 128 + signal. SIGPIPE keeps its default action: a reader that has seen enough (`| head -c1`) ends the tool silently, as
+/// it ends every Unix filter.
 void install_stop_handlers();
 
 /// The signal that asked for the stop, or 0.
