@@ -1,39 +1,42 @@
-# Third-party libraries: from the system where it has them, else fetched at configure time (pinned).
+# Third-party libraries: from the system or from .deps (where scripts/quickstart unpacks packages when it may not install
+# them); header-only ones that are in neither are fetched, pinned.
 include(FetchContent)
-find_package(PkgConfig QUIET)
-find_package(OpenSSL REQUIRED COMPONENTS Crypto)   # SHA-256 of manifests
-find_package(Threads REQUIRED)
-
 set(ATELIER_DEPS_DIR "${CMAKE_SOURCE_DIR}/.deps" CACHE PATH "Where scripts/quickstart unpacks libraries that the system lacks")
 list(APPEND CMAKE_PREFIX_PATH "${ATELIER_DEPS_DIR}/usr")
 
-find_package(CLI11 CONFIG QUIET)
-if(NOT CLI11_FOUND)
-  FetchContent_Declare(CLI11 GIT_REPOSITORY https://github.com/CLIUtils/CLI11.git GIT_TAG v2.4.2 GIT_SHALLOW ON)
-  FetchContent_MakeAvailable(CLI11)
+find_package(PkgConfig QUIET)
+find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)   # SHA-256 of manifests
+if(OPENSSL_INCLUDE_DIR STREQUAL "${ATELIER_DEPS_DIR}/usr/include")
+  # Debian keeps OpenSSL's configuration header apart, in a folder that compilers search under /usr only.
+  target_include_directories(OpenSSL::Crypto INTERFACE "${OPENSSL_INCLUDE_DIR}/${CMAKE_LIBRARY_ARCHITECTURE}")
 endif()
 
-find_package(fmt CONFIG QUIET)
-if(NOT fmt_FOUND)
-  FetchContent_Declare(fmt GIT_REPOSITORY https://github.com/fmtlib/fmt.git GIT_TAG 10.2.1 GIT_SHALLOW ON)
-  FetchContent_MakeAvailable(fmt)
-endif()
-
-find_package(nlohmann_json CONFIG QUIET)
-if(NOT nlohmann_json_FOUND)
-  FetchContent_Declare(nlohmann_json GIT_REPOSITORY https://github.com/nlohmann/json.git GIT_TAG v3.11.3 GIT_SHALLOW ON)
-  FetchContent_MakeAvailable(nlohmann_json)
-endif()
-
-if(ATELIER_BUILD_TESTS)
-  find_path(DOCTEST_INCLUDE doctest/doctest.h PATHS "${ATELIER_DEPS_DIR}/usr/include")
-  if(NOT DOCTEST_INCLUDE)
-    FetchContent_Declare(doctest GIT_REPOSITORY https://github.com/doctest/doctest.git GIT_TAG v2.4.11 GIT_SHALLOW ON)
-    FetchContent_MakeAvailable(doctest)
-    set(DOCTEST_INCLUDE "${doctest_SOURCE_DIR}" CACHE PATH "" FORCE)
+# atelier_header_library(TARGET HEADER REPOSITORY TAG SUBFOLDER): an imported target for the folder that has HEADER. The
+# packages' own CMake files are not used: they want libraries that header-only use does not need.
+function(atelier_header_library target header repository tag subfolder)
+  string(MAKE_C_IDENTIFIER "${target}" name)
+  find_path(ATELIER_INCLUDE_${name} "${header}")
+  mark_as_advanced(ATELIER_INCLUDE_${name})
+  set(folder "${ATELIER_INCLUDE_${name}}")
+  if(NOT folder)
+    message(STATUS "${header} not found: fetching ${repository} ${tag}")
+    # A SOURCE_SUBDIR that does not exist: only the files are wanted, not the project's own build.
+    FetchContent_Declare(${name} GIT_REPOSITORY "${repository}" GIT_TAG "${tag}" GIT_SHALLOW ON SOURCE_SUBDIR none)
+    FetchContent_MakeAvailable(${name})
+    FetchContent_GetProperties(${name} SOURCE_DIR folder)
+    string(APPEND folder "/${subfolder}")
   endif()
-  add_library(doctest_headers INTERFACE)
-  target_include_directories(doctest_headers SYSTEM INTERFACE "${DOCTEST_INCLUDE}")
+  add_library(${target} INTERFACE IMPORTED GLOBAL)
+  target_include_directories(${target} INTERFACE "${folder}")
+endfunction()
+
+atelier_header_library(CLI11::CLI11 CLI/CLI.hpp https://github.com/CLIUtils/CLI11.git v2.4.2 include)
+atelier_header_library(nlohmann_json::nlohmann_json nlohmann/json.hpp https://github.com/nlohmann/json.git v3.11.3 include)
+atelier_header_library(fmt::fmt-header-only fmt/format.h https://github.com/fmtlib/fmt.git 10.2.1 include)
+target_compile_definitions(fmt::fmt-header-only INTERFACE FMT_HEADER_ONLY=1)
+if(ATELIER_BUILD_TESTS)
+  atelier_header_library(doctest_headers doctest/doctest.h https://github.com/doctest/doctest.git v2.4.11 .)
 endif()
 
 include(SentencePiece)   # atelier::sentencepiece

@@ -17,6 +17,7 @@ set(_archive "${ATELIER_DEPS_DIR}/sentencepiece-${_version}.tar.gz")
 set(_source "${ATELIER_DEPS_DIR}/sentencepiece-${_version}/sentencepiece")
 if(NOT EXISTS "${_archive}")
   message(STATUS "Downloading the sources of sentencepiece ${_version} with pip")
+  find_program(ATELIER_PYTHON NAMES python3 PATHS "${CMAKE_SOURCE_DIR}/.venv/bin" NO_DEFAULT_PATH)   # has pip for sure
   find_program(ATELIER_PYTHON NAMES python3 REQUIRED)
   execute_process(COMMAND "${ATELIER_PYTHON}" -m pip download --quiet --disable-pip-version-check --no-deps
                           --no-binary sentencepiece --dest "${ATELIER_DEPS_DIR}" "sentencepiece==${_version}"
@@ -38,6 +39,7 @@ set(SPM_ENABLE_TCMALLOC OFF CACHE BOOL "" FORCE)
 set(SPM_BUILD_TEST OFF CACHE BOOL "" FORCE)
 set(SPM_DISABLE_EMBEDDED_DATA OFF CACHE BOOL "" FORCE)
 set(CMAKE_POLICY_VERSION_MINIMUM 3.5)
+set(CMAKE_WARN_DEPRECATED OFF CACHE BOOL "" FORCE)   # its cmake_minimum_required is old
 add_subdirectory("${_source}" "${CMAKE_BINARY_DIR}/sentencepiece" EXCLUDE_FROM_ALL SYSTEM)
 target_compile_options(sentencepiece-static PRIVATE -w)
 target_link_libraries(atelier_sentencepiece INTERFACE sentencepiece-static)

@@ -11,6 +11,7 @@ set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib/atelier")
 
 # -O2 keeps the build short; the kernels that need more ask for it themselves.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")

@@ -1,0 +1,15 @@
+# Run by `cmake --install`: the tools print their own completions, so the ones just installed are asked for them.
+set(prefix "$ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}")
+foreach(tool IN LISTS tools)
+  foreach(place "bash;bash-completion/completions/${tool}" "zsh;zsh/site-functions/_${tool}")
+    list(GET place 0 shell)
+    list(GET place 1 file)
+    execute_process(COMMAND "${prefix}/bin/${tool}" --completions ${shell}
+                    OUTPUT_VARIABLE text ERROR_VARIABLE message RESULT_VARIABLE result)
+    if(NOT result EQUAL 0)
+      message(FATAL_ERROR "${tool} --completions ${shell} failed (${result}): ${message}")
+    endif()
+    message(STATUS "Installing: ${prefix}/share/${file}")
+    file(WRITE "${prefix}/share/${file}" "${text}")
+  endforeach()
+endforeach()
