@@ -1,7 +1,7 @@
 # Finds LibTorch and defines atelier::torch.
 #
 # Looked for in this order: ATELIER_TORCH_ROOT, Torch_DIR, CMAKE_PREFIX_PATH (the last two as CMake or environment variables),
-# the project's .venv, an installed `torch` wheel of python3. scripts/setup/libtorch.sh keeps the same order.
+# the project's .venv, an installed `torch` wheel of python3. scripts/setup/python.sh keeps the same order.
 # find_package(Torch) is not used: of a CUDA wheel it demands a whole CUDA toolkit, while our sources only need the
 # headers and libraries that are in the wheel.
 set(ATELIER_TORCH_SERIES 2.13)
