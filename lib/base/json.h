@@ -2,12 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
-#include <optional>
 #include <string>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
+
+#include "base/error.h"
 
 namespace atelier::base {
 
@@ -20,12 +20,15 @@ struct JsonLimits {
 };
 
 /// Parses one JSON document (RFC 8259, UTF-8, nothing after it). `what` names it in errors ("config.json", "line 3").
-/// Throws Error(data): malformed, too deep, a key twice. Never recurses, so depth cannot exhaust the stack, and stops
+/// Integers that fit 64 bits stay exact, others become doubles. Throws Error(data): malformed, too deep, a key twice. Never recurses, so depth cannot exhaust the stack, and stops
 /// at the first offence, so a 512,000-bracket bomb costs nothing.
 Json parse_json(std::string_view text, std::string_view what, const JsonLimits& limits = {});
 
 /// Reads and parses a file; Error(no_input) where it cannot be read. `max_bytes` guards against absurd files.
 Json read_json_file(const std::string& path, std::uint64_t max_bytes = 256u << 20);
+
+/// What the JSON library says about a syntax error, as one short line without its own prefix; for SAX handlers.
+std::string json_syntax_message(std::string_view library_message);
 
 /// Compact, one line, invalid UTF-8 replaced: what goes to stdout as a record.
 std::string dump_json(const Json& value);
@@ -49,6 +52,9 @@ class JsonFields {
   const std::string& what() const { return what_; }
 
  private:
+  const Json& require(std::string_view key) const;
+  Error mismatch(std::string_view key, const Json& value, const std::string& expected) const;
+
   const Json& object_;
   std::string what_;
 };

@@ -28,5 +28,7 @@ void log_verbose(std::string_view message);
 
 /// The text with C0, DEL and C1 control characters and invalid UTF-8 written as \xNN.
 std::string printable(std::string_view text);
+/// The same in quotation marks, cut where it is long: a name from a file, for an error message.
+std::string in_quotes(std::string_view text);
 
 }  // namespace atelier::base

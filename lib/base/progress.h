@@ -10,7 +10,12 @@ enum class ProgressMode { automatic, always, never };
 /// Where stderr is a terminal (or with `always`) a bar that is redrawn; otherwise a plain line at most every 10 s.
 void set_progress_mode(ProgressMode mode);
 
-/// Progress of one task, drawn on stderr with speed and time left. Copy- and move-free; finishes in the destructor.
+/// Erases a bar that stands on the terminal, so that something else can be written there; the next update draws it anew.
+/// The log functions do so themselves.
+void hide_progress();
+
+/// Progress of one task, drawn on stderr with speed and time left. The destructor leaves the last state standing.
+/// Silent with --quiet and with ProgressMode::never. Never writes to stdout. For use by one thread.
 class Progress {
  public:
   /// `total` 0 = unknown. `unit` e.g. "tok", "steps", "files".
@@ -24,6 +29,7 @@ class Progress {
 
  private:
   void draw(bool final);
+  std::string facts() const;
 
   std::string label_, unit_, note_;
   std::uint64_t total_, done_ = 0;

@@ -26,6 +26,8 @@ class FileSystem {
   /// Creates (exclusively) or, with `append`, opens for appending. New files get mode 0666 less the umask.
   virtual std::unique_ptr<OutputFile> create(const std::string& path) = 0;
   virtual std::unique_ptr<OutputFile> append(const std::string& path) = 0;
+  /// Permission bits of a file.
+  virtual void set_mode(const std::string& path, unsigned mode) = 0;
   virtual void rename(const std::string& from, const std::string& to) = 0;
   virtual void remove(const std::string& path) noexcept = 0;
   virtual void sync_folder(const std::string& path) = 0;
@@ -47,7 +49,8 @@ class ScopedFileSystem {
 };
 
 /// Writes a file whole or not at all: temporary sibling, `fill`, fsync, rename over `path`, fsync of the folder. On any
-/// failure the temporary is removed and the old file stays as it was. An existing file's permissions are kept; a
+/// failure before the rename the temporary is removed and the old file stays as it was; where only the fsync of the folder
+/// fails, the new file is in place whole, and the error names the folder. An existing file's permissions are kept; a
 /// symbolic link is followed, so that the link stays. Device files (/dev/stdout, /dev/full) and pipes are written to
 /// directly.
 void write_atomically(const std::string& path, const std::function<void(OutputFile&)>& fill);
