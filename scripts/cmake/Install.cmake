@@ -8,6 +8,7 @@ install(FILES "${CMAKE_SOURCE_DIR}/LICENSE" DESTINATION share/doc/atelier)
 install(CODE "
   set(libraries \"${ATELIER_TORCH_LIBRARIES}\")
   set(torch_root \"${ATELIER_TORCH_ROOT}\")
+  set(torch_cuda \"${ATELIER_TORCH_CUDA}\")
   set(tools \"${ATELIER_TOOLS}\")")
 install(SCRIPT "${CMAKE_CURRENT_LIST_DIR}/InstallLibraries.cmake")
 install(SCRIPT "${CMAKE_CURRENT_LIST_DIR}/InstallCompletions.cmake")

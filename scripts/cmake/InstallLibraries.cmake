@@ -1,6 +1,9 @@
 # Run by `cmake --install`: copies `libraries` (LibTorch's, of the wheel in `torch_root`) and all that they need.
-file(GLOB loaded_by_name   # of a CUDA wheel: libraries that LibTorch opens while it runs, which no dependency shows
-     "${torch_root}/lib/libtorch_cuda_linalg.so" "${torch_root}/lib/libcaffe2_nvrtc.so" "${torch_root}/../nvidia/*/lib/*.so*")
+set(loaded_by_name "")
+if(torch_cuda)   # libraries that LibTorch and NVIDIA's own open while they run, which no dependency shows
+  file(GLOB loaded_by_name "${torch_root}/lib/libtorch_cuda_linalg.so" "${torch_root}/lib/libcaffe2_nvrtc.so"
+       "${torch_root}/../nvidia/*/lib/*.so*")
+endif()
 file(GET_RUNTIME_DEPENDENCIES
      LIBRARIES ${libraries}
      RESOLVED_DEPENDENCIES_VAR resolved UNRESOLVED_DEPENDENCIES_VAR unresolved CONFLICTING_DEPENDENCIES_PREFIX conflict

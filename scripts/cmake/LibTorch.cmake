@@ -51,10 +51,21 @@ target_include_directories(atelier_torch SYSTEM INTERFACE
     "${ATELIER_TORCH_ROOT}/include" "${ATELIER_TORCH_ROOT}/include/torch/csrc/api/include")
 target_link_libraries(atelier_torch INTERFACE "${_lib}/libtorch_cpu.so" "${_lib}/libc10.so")
 set(ATELIER_TORCH_LIBRARIES "${_lib}/libtorch_cpu.so" "${_lib}/libc10.so")
+
+# The CUDA part is used where NVIDIA's libraries are installed with it (scripts/quickstart leaves them out without a GPU).
+set(ATELIER_TORCH_CUDA OFF)
 if(EXISTS "${_lib}/libtorch_cuda.so")
-  # Nothing of ours names a CUDA symbol, so the linker would drop the libraries that register the CUDA kernels.
-  target_link_libraries(atelier_torch INTERFACE
-      "-Wl,--no-as-needed" "${_lib}/libtorch_cuda.so" "${_lib}/libc10_cuda.so" "-Wl,--as-needed"
-      "-Wl,--allow-shlib-undefined")
-  list(APPEND ATELIER_TORCH_LIBRARIES "${_lib}/libtorch_cuda.so" "${_lib}/libc10_cuda.so")
+  # Libraries that they are linked with in turn are the loader's business, not ours.
+  target_link_options(atelier_torch INTERFACE "LINKER:--allow-shlib-undefined")
+  file(GLOB _cublas "${_lib}/libcublas.so*" "${ATELIER_TORCH_ROOT}/../nvidia/*/lib/libcublas.so*")
+  find_library(ATELIER_CUBLAS NAMES cublas)
+  mark_as_advanced(ATELIER_CUBLAS)
+  if(_cublas OR ATELIER_CUBLAS)
+    set(ATELIER_TORCH_CUDA ON)
+    # Nothing of ours names a CUDA symbol, so the linker would drop the libraries that register the CUDA kernels.
+    target_link_libraries(atelier_torch INTERFACE
+        "-Wl,--no-as-needed" "${_lib}/libtorch_cuda.so" "${_lib}/libc10_cuda.so" "-Wl,--as-needed")
+    list(APPEND ATELIER_TORCH_LIBRARIES "${_lib}/libtorch_cuda.so" "${_lib}/libc10_cuda.so")
+  endif()
+  message(STATUS "LibTorch's CUDA part: ${ATELIER_TORCH_CUDA}")
 endif()

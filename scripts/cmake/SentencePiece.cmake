@@ -39,7 +39,6 @@ set(SPM_ENABLE_TCMALLOC OFF CACHE BOOL "" FORCE)
 set(SPM_BUILD_TEST OFF CACHE BOOL "" FORCE)
 set(SPM_DISABLE_EMBEDDED_DATA OFF CACHE BOOL "" FORCE)
 set(CMAKE_POLICY_VERSION_MINIMUM 3.5)
-set(CMAKE_WARN_DEPRECATED OFF CACHE BOOL "" FORCE)   # its cmake_minimum_required is old
 add_subdirectory("${_source}" "${CMAKE_BINARY_DIR}/sentencepiece" EXCLUDE_FROM_ALL SYSTEM)
 target_compile_options(sentencepiece-static PRIVATE -w)
 target_link_libraries(atelier_sentencepiece INTERFACE sentencepiece-static)

@@ -41,8 +41,14 @@ torch_series() {
   fi
 }
 
-# installed_by_pip FOLDER: pip writes RECORD last, so a wheel without it is one whose installation was cut short.
-installed_by_pip() { compgen -G "$1/../torch-*.dist-info/RECORD" >/dev/null; }
+has_gpu() { compgen -G '/dev/nvidia[0-9]*' >/dev/null || nvidia-smi -L >/dev/null 2>&1; }
+
+# is_complete FOLDER: is the wheel in .venv wholly installed? pip writes RECORD last. A CUDA wheel installed without the
+# NVIDIA libraries is complete as long as there is no GPU.
+is_complete() {
+  compgen -G "$1/../torch-*.dist-info/RECORD" >/dev/null || return 1
+  if [[ -e $1/lib/libtorch_cuda.so ]] && has_gpu; then compgen -G "$1/../nvidia/*/lib/libcublas.so*" >/dev/null; fi
+}
 
 # find_torch: prints the folder of LibTorch 2.13: named by the user, in .venv, or an installed wheel of python3.
 find_torch() {
@@ -55,7 +61,7 @@ find_torch() {
   candidates+=("$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])' 2>/dev/null || true)")
   for prefix in "${candidates[@]}"; do
     if [[ -z $prefix || $(torch_series "$prefix") != "${torch_version%.*}".* ]]; then continue; fi
-    if [[ $prefix == "$venv"/* ]] && ! installed_by_pip "$prefix"; then continue; fi
+    if [[ $prefix == "$venv"/* ]] && ! is_complete "$prefix"; then continue; fi
     (cd -- "$prefix" && pwd)
     return
   done
@@ -68,11 +74,27 @@ free_space() {
   if ((free < $1)); then die "$2 needs $1 MiB of disk space in $root, which has $free MiB" "make room and run this again"; fi
 }
 
-# install_torch: the wheel is downloaded first, because only then it shows which kind pip's index has: the CPU wheel brings
-# all that we need, the CUDA wheel needs the NVIDIA libraries that it names as dependencies.
+# wheel_metadata FILE
+wheel_metadata() {
+  "$venv/bin/python3" - "$1" <<'PYTHON'
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as wheel:
+    name = next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
+    print(wheel.read(name).decode())
+PYTHON
+}
+
+# cuda_runtime METADATA: of a CUDA wheel's requirements the two that its CPU part, libtorch_cpu.so, is linked with.
+cuda_runtime() {
+  sed -nE -e 's/^Requires-Dist: *(cuda-toolkit)\[[^]]*\](==[0-9.]+).*/\1[cudart,cupti]\2/p' \
+    -e 's/^Requires-Dist: *(nvidia-cuda-(runtime|cupti)[a-z0-9-]*==[0-9.]+).*/\1/p' <<<"$1"
+}
+
+# install_torch: downloads the wheel first, because only then it shows which kind pip's index has. The CPU wheel brings
+# all that we need. A CUDA wheel needs NVIDIA's libraries: all of them where there is a GPU, else two small ones.
 install_torch() {
-  local folder=$deps/wheels wheel options=(--no-deps)
-  free_space 2500 "LibTorch"
+  local folder=$deps/wheels wheel metadata requirements=(--no-deps)
+  free_space 3000 "LibTorch"
   rm -rf "$folder"
   mkdir -p "$folder/tmp"
   TMPDIR=$folder/tmp "$venv/bin/python3" -m pip --disable-pip-version-check download --no-deps --only-binary :all: \
@@ -80,20 +102,19 @@ install_torch() {
     die "LibTorch $torch_version could not be downloaded" \
       "is the network up? or name an unpacked LibTorch: CMAKE_PREFIX_PATH=/path/to/libtorch $0"
   wheel=$(compgen -G "$folder/torch-*.whl")
-  if unzip_metadata "$wheel" | grep -qiE '^Requires-Dist: *(nvidia|cuda)'; then
-    echo "it is a CUDA wheel: its NVIDIA libraries are installed too (about 3 GB to download)"
-    free_space 9000 "LibTorch with CUDA"
-    options=()
+  metadata=$(wheel_metadata "$wheel")
+  if [[ $metadata =~ Requires-Dist:\ *(cuda|nvidia)- ]]; then
+    if has_gpu; then
+      echo "It is a CUDA wheel, and there is a GPU: NVIDIA's libraries are installed too, about 2.5 GB more to download."
+      free_space 9000 "LibTorch with CUDA"
+      requirements=()
+    else
+      echo "It is a CUDA wheel, and there is no GPU: of NVIDIA's libraries only the runtime is installed."
+      mapfile -t requirements < <(cuda_runtime "$metadata")
+      TMPDIR=$folder/tmp pip_install "CUDA's runtime" --quiet "${requirements[@]}"
+      requirements=(--no-deps)
+    fi
   fi
-  TMPDIR=$folder/tmp pip_install "LibTorch $torch_version" --quiet "${options[@]}" "$wheel"
+  TMPDIR=$folder/tmp pip_install "LibTorch $torch_version" --quiet --force-reinstall "${requirements[@]}" "$wheel"
   rm -rf "$folder"
-}
-
-unzip_metadata() {
-  "$venv/bin/python3" - "$1" <<'PYTHON'
-import sys, zipfile
-with zipfile.ZipFile(sys.argv[1]) as wheel:
-    name = next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
-    print(wheel.read(name).decode())
-PYTHON
 }
