@@ -19,12 +19,12 @@ constexpr auto kPlainLine = std::chrono::seconds(10);
 
 ProgressMode g_mode = ProgressMode::automatic;
 bool g_bar_on_screen = false;
+Clock::time_point (*g_now)() = &Clock::now;
 
 bool silent() { return g_mode == ProgressMode::never || log_level() == LogLevel::quiet; }
 
 bool draws_bar() {
-  static const bool terminal = isatty(STDERR_FILENO) == 1;
-  return g_mode == ProgressMode::always || terminal;
+  return g_mode == ProgressMode::always || isatty(STDERR_FILENO) == 1;
 }
 
 std::size_t terminal_width() {
@@ -58,12 +58,14 @@ void put(std::string_view text) {
 
 void set_progress_mode(ProgressMode mode) { g_mode = mode; }
 
+void set_progress_clock(Clock::time_point (*now)()) { g_now = now != nullptr ? now : &Clock::now; }
+
 void hide_progress() {
   if (std::exchange(g_bar_on_screen, false)) put("\r\x1b[K");
 }
 
 Progress::Progress(std::string label, std::uint64_t total, std::string unit)
-    : label_(printable(label)), unit_(printable(unit)), total_(total), start_(Clock::now()), last_(start_) {}
+    : label_(printable(label)), unit_(printable(unit)), total_(total), start_(g_now()), last_(start_) {}
 
 Progress::~Progress() {
   if (drawn_ && !silent() && draws_bar()) draw(true);
@@ -72,7 +74,7 @@ Progress::~Progress() {
 void Progress::update(std::uint64_t done, const std::string& note) {
   done_ = done;
   if (silent()) return;
-  const Clock::time_point now = Clock::now();
+  const Clock::time_point now = g_now();
   const bool bar = draws_bar();
   const bool due = bar ? !drawn_ || now - last_ >= kRedraw : now - last_ >= kPlainLine;
   if (!due) return;
@@ -83,7 +85,7 @@ void Progress::update(std::uint64_t done, const std::string& note) {
 }
 
 std::string Progress::facts() const {
-  const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+  const double seconds = std::chrono::duration<double>(g_now() - start_).count();
   const double speed = seconds > 0 ? static_cast<double>(done_) / seconds : 0;
   std::string text = total_ > 0 ? fmt::format("{}/{} {}", done_, total_, unit_) : fmt::format("{} {}", done_, unit_);
   if (speed > 0) text += fmt::format(", {:.{}f} {}/s", speed, speed < 100 ? 1 : 0, unit_);

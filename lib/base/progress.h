@@ -14,6 +14,9 @@ void set_progress_mode(ProgressMode mode);
 /// The log functions do so themselves.
 void hide_progress();
 
+/// Replaces the clock in tests; null brings the real one back.
+void set_progress_clock(std::chrono::steady_clock::time_point (*now)());
+
 /// Progress of one task, drawn on stderr with speed and time left. The destructor leaves the last state standing.
 /// Silent with --quiet and with ProgressMode::never. Never writes to stdout. For use by one thread.
 class Progress {
