@@ -1,0 +1,161 @@
+#include "models/gemma/model.h"
+
+#include <cmath>
+
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/tensor.h>
+
+namespace atelier::models::gemma {
+namespace {
+
+/// A container that only gives its children a name ("model", "layers", "embed_tokens").
+class Group : public nn::Module {
+ public:
+  using torch::nn::Module::register_module;
+};
+
+class Embedding : public nn::Module {
+ public:
+  Embedding(std::int64_t count, std::int64_t size) {
+    weight = register_parameter("weight", nn::placeholder({count, size}), /*requires_grad=*/false);
+  }
+  at::Tensor weight;  ///< (vocab, hidden)
+};
+
+}  // namespace
+
+Attention::Attention(const Config& c, bool sliding)
+    : spec_{.heads = c.heads,
+            .kv_heads = c.kv_heads,
+            .head_dim = c.head_dim,
+            .window = sliding ? c.window : 0,
+            .scale = c.attention_scale,
+            .softcap = c.attention_softcap} {
+  const auto linear = [&](const char* name, std::int64_t in, std::int64_t out) {
+    return register_module(name, std::make_shared<nn::Linear>(in, out, c.attention_bias));
+  };
+  q_proj = linear("q_proj", c.hidden_size, c.heads * c.head_dim);
+  k_proj = linear("k_proj", c.hidden_size, c.kv_heads * c.head_dim);
+  v_proj = linear("v_proj", c.hidden_size, c.kv_heads * c.head_dim);
+  o_proj = linear("o_proj", c.heads * c.head_dim, c.hidden_size);
+  if (c.qk_norm()) {
+    q_norm = register_module("q_norm", std::make_shared<nn::RmsNorm>(c.head_dim, c.norm_eps));
+    k_norm = register_module("k_norm", std::make_shared<nn::RmsNorm>(c.head_dim, c.norm_eps));
+  }
+}
+
+at::Tensor Attention::forward(const at::Tensor& x, const Angles& angles, std::span<nn::LayerCache* const> caches) const {
+  const std::int64_t n = x.size(0);
+  auto q = q_proj->forward(x).view({n, spec_.heads, spec_.head_dim});
+  auto k = k_proj->forward(x).view({n, spec_.kv_heads, spec_.head_dim});
+  const auto v = v_proj->forward(x).view({n, spec_.kv_heads, spec_.head_dim});
+  if (q_norm) {
+    q = q_norm->forward(q);
+    k = k_norm->forward(k);
+  }
+  const bool local = spec_.window > 0;
+  q = nn::rotate(q, local ? angles.local_cos : angles.cos, local ? angles.local_sin : angles.sin);
+  k = nn::rotate(k, local ? angles.local_cos : angles.cos, local ? angles.local_sin : angles.sin);
+  const bool run = caches.size() == 1 && n > 1;
+  const auto y = run ? nn::attend_run(q, k, v, *caches[0], spec_) : nn::attend_step(q, k, v, caches, spec_);
+  return o_proj->forward(y.view({n, spec_.heads * spec_.head_dim}));
+}
+
+Mlp::Mlp(const Config& c) {
+  gate_proj = register_module("gate_proj", std::make_shared<nn::Linear>(c.hidden_size, c.intermediate_size));
+  up_proj = register_module("up_proj", std::make_shared<nn::Linear>(c.hidden_size, c.intermediate_size));
+  down_proj = register_module("down_proj", std::make_shared<nn::Linear>(c.intermediate_size, c.hidden_size));
+}
+
+at::Tensor Mlp::forward(const at::Tensor& x) const {
+  return down_proj->forward(nn::geglu(gate_proj->forward(x), up_proj->forward(x)));
+}
+
+DecoderLayer::DecoderLayer(const Config& c, bool sliding) {
+  const auto norm = [&](const char* name) {
+    return register_module(name, std::make_shared<nn::RmsNorm>(c.hidden_size, c.norm_eps));
+  };
+  self_attn = register_module("self_attn", std::make_shared<Attention>(c, sliding));
+  mlp = register_module("mlp", std::make_shared<Mlp>(c));
+  input_layernorm = norm("input_layernorm");
+  post_attention_layernorm = norm("post_attention_layernorm");
+  if (c.four_norms()) {
+    pre_feedforward_layernorm = norm("pre_feedforward_layernorm");
+    post_feedforward_layernorm = norm("post_feedforward_layernorm");
+  }
+}
+
+at::Tensor DecoderLayer::forward(at::Tensor x, const Angles& angles, std::span<nn::LayerCache* const> caches) const {
+  auto h = self_attn->forward(input_layernorm->forward(x), angles, caches);  // (N, hidden)
+  if (!pre_feedforward_layernorm) {
+    // Gemma 1: what the checkpoint calls post_attention_layernorm is the norm before the MLP.
+    x = x + h;
+    return x + mlp->forward(post_attention_layernorm->forward(x));
+  }
+  x = x + post_attention_layernorm->forward(h);
+  h = mlp->forward(pre_feedforward_layernorm->forward(x));
+  return x + post_feedforward_layernorm->forward(h);
+}
+
+CausalLm::CausalLm(const Config& c)
+    : config_(c),
+      rope_(c.head_dim, c.rope_theta, c.rope_factor),
+      local_rope_(c.head_dim, c.rope_local_theta, c.rope_local_factor) {
+  auto model = register_module("model", std::make_shared<Group>());
+  auto embedding = model->register_module("embed_tokens", std::make_shared<Embedding>(c.vocab_size, c.hidden_size));
+  embed_tokens_ = &embedding->weight;
+  auto layers = model->register_module("layers", std::make_shared<Group>());
+  for (std::int64_t i = 0; i < c.layers; ++i)
+    layers_.push_back(layers->register_module(std::to_string(i), std::make_shared<DecoderLayer>(c, c.sliding[i])));
+  norm_ = model->register_module("norm", std::make_shared<nn::RmsNorm>(c.hidden_size, c.norm_eps));
+  if (!c.tied_head) lm_head_ = register_module("lm_head", std::make_shared<nn::Linear>(c.hidden_size, c.vocab_size));
+}
+
+Angles CausalLm::angles(const Batch& batch) const {
+  std::vector<std::int64_t> positions;
+  const bool run = batch.caches.size() == 1;
+  for (std::size_t i = 0; i < batch.tokens.size(); ++i)
+    positions.push_back(run ? batch.caches[0]->positions + static_cast<std::int64_t>(i) : batch.caches[i]->positions);
+  auto [cos, sin] = rope_.angles(positions);
+  auto [local_cos, local_sin] = local_rope_.angles(positions);
+  return {cos.to(device()), sin.to(device()), local_cos.to(device()), local_sin.to(device())};
+}
+
+at::Tensor CausalLm::forward(const Batch& batch) const {
+  const auto n = static_cast<std::int64_t>(batch.tokens.size());
+  const auto ids = at::tensor(at::ArrayRef<std::int32_t>(batch.tokens.data(), batch.tokens.size()), at::kInt).to(device());
+  auto x = at::embedding(*embed_tokens_, ids);  // (N, hidden)
+  // The factor is rounded to the weights' type first, as in the reference.
+  x = x * at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden_size)), x.options());
+  const Angles turned = angles(batch);
+  std::vector<nn::LayerCache*> caches(batch.caches.size());
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    for (std::size_t s = 0; s < caches.size(); ++s) caches[s] = &batch.caches[s]->layers[i];
+    x = layers_[i]->forward(x, turned, caches);
+  }
+  for (auto* cache : batch.caches) cache->positions += batch.caches.size() == 1 ? n : 1;
+  return norm_->forward(x);
+}
+
+const at::Tensor& CausalLm::head() const { return lm_head_ ? lm_head_->weight : *embed_tokens_; }
+
+at::Tensor CausalLm::logits(const at::Tensor& hidden) const {
+  auto y = nn::linear(hidden, head(), {}, /*f32_result=*/true);  // (N, vocab)
+  return config_.final_softcap > 0 ? nn::softcap(y, config_.final_softcap) : y;
+}
+
+nn::KvCache CausalLm::new_cache() const {
+  nn::KvCache cache;
+  for (const bool sliding : config_.sliding) cache.layers.emplace_back(sliding ? config_.window : 0, config_.max_positions);
+  return cache;
+}
+
+std::int64_t cache_bytes(const Config& c, std::int64_t positions, std::int64_t element_size) {
+  std::int64_t kept = 0;
+  for (const bool sliding : c.sliding) kept += sliding ? std::min(positions, c.window) : positions;
+  return kept * 2 * c.kv_heads * c.head_dim * element_size;
+}
+
+}  // namespace atelier::models::gemma

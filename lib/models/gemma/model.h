@@ -1,0 +1,91 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "models/gemma/config.h"
+#include "nn/attention.h"
+#include "nn/linear.h"
+#include "nn/norm.h"
+#include "nn/rope.h"
+
+namespace atelier::models::gemma {
+
+/// The tokens of one forward pass, flattened: sequence s brings counts[s] tokens that follow what its cache holds.
+/// Either one sequence with any number of tokens (a chunk of a prompt), or several with one token each (a decoding step).
+struct Batch {
+  std::span<const std::int32_t> tokens;
+  std::span<nn::KvCache* const> caches;
+};
+
+/// cos and sin of a pass, for the full and the sliding layers.
+struct Angles {
+  at::Tensor cos, sin, local_cos, local_sin;
+};
+
+class Attention : public nn::Module {
+ public:
+  Attention(const Config& config, bool sliding);
+  /// x: (N, hidden), one row per token of the batch.
+  at::Tensor forward(const at::Tensor& x, const Angles& angles, std::span<nn::LayerCache* const> caches) const;
+
+ private:
+  nn::AttentionSpec spec_;
+  std::shared_ptr<nn::Linear> q_proj, k_proj, v_proj, o_proj;
+  std::shared_ptr<nn::RmsNorm> q_norm, k_norm;  ///< Gemma 3
+};
+
+class Mlp : public nn::Module {
+ public:
+  explicit Mlp(const Config& config);
+  at::Tensor forward(const at::Tensor& x) const;  // (N, hidden) -> (N, hidden)
+
+ private:
+  std::shared_ptr<nn::Linear> gate_proj, up_proj, down_proj;
+};
+
+class DecoderLayer : public nn::Module {
+ public:
+  DecoderLayer(const Config& config, bool sliding);
+  at::Tensor forward(at::Tensor x, const Angles& angles, std::span<nn::LayerCache* const> caches) const;
+
+ private:
+  std::shared_ptr<Attention> self_attn;
+  std::shared_ptr<Mlp> mlp;
+  std::shared_ptr<nn::RmsNorm> input_layernorm, post_attention_layernorm;
+  std::shared_ptr<nn::RmsNorm> pre_feedforward_layernorm, post_feedforward_layernorm;  ///< not in Gemma 1
+};
+
+/// A Gemma 1, 2 or 3 text model with its language-model head; names as in transformers' GemmaForCausalLM.
+/// Reference: Gemma (arXiv:2403.08295), Gemma 2 (arXiv:2408.00118), Gemma 3 (arXiv:2503.19786).
+class CausalLm : public nn::Module {
+ public:
+  explicit CausalLm(const Config& config);
+
+  /// Hidden states after the last norm, (N, hidden). Advances the caches.
+  at::Tensor forward(const Batch& batch) const;
+  /// Logits in f32, (N, vocab), of hidden states (N, hidden): the final soft cap included.
+  at::Tensor logits(const at::Tensor& hidden) const;
+
+  nn::KvCache new_cache() const;
+  const Config& config() const { return config_; }
+  at::ScalarType dtype() const { return embed_tokens_->scalar_type(); }
+  at::Device device() const { return embed_tokens_->device(); }
+
+ private:
+  Angles angles(const Batch& batch) const;
+  const at::Tensor& head() const;
+
+  Config config_;
+  nn::Rope rope_, local_rope_;
+  const at::Tensor* embed_tokens_;
+  std::vector<std::shared_ptr<DecoderLayer>> layers_;
+  std::shared_ptr<nn::RmsNorm> norm_;
+  std::shared_ptr<nn::Linear> lm_head_;  ///< null where tied
+};
+
+/// Bytes of the key/value cache of one sequence of so many positions, elements of `element_size` bytes.
+std::int64_t cache_bytes(const Config& config, std::int64_t positions, std::int64_t element_size);
+
+}  // namespace atelier::models::gemma

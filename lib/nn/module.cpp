@@ -1,0 +1,58 @@
+#include "nn/module.h"
+
+#include <ATen/ops/empty.h>
+#include <fmt/format.h>
+
+#include "base/stop.h"
+
+namespace atelier::nn {
+namespace {
+
+std::string shape_text(at::IntArrayRef shape) {
+  std::string text = "[";
+  for (const auto n : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
+  return text + "]";
+}
+
+/// Whether the checkpoint has the tensor; throws where its shape is another.
+bool check(const std::string& name, const at::Tensor& parameter, io::WeightSource& source) {
+  if (!source.has(name)) {
+    source.note_missing(name);
+    return false;
+  }
+  const auto& info = source.info(name);
+  if (at::IntArrayRef(info.shape) != parameter.sizes())
+    throw base::Error(base::ExitCode::data, fmt::format("tensor \"{}\" has shape {}, the configuration wants {}", name,
+                                                        shape_text(info.shape), shape_text(parameter.sizes())));
+  return true;
+}
+
+}  // namespace
+
+at::Tensor placeholder(at::IntArrayRef shape) { return at::empty({}).expand(shape); }
+
+void load_parameters(Module& module, io::WeightSource& source, const NameMap& names, at::ScalarType dtype, at::Device device) {
+  std::string first_missing;
+  int missing = 0;
+  for (auto& entry : module.named_parameters()) {
+    base::throw_if_stopped();
+    const std::string name = names.stored(entry.key());
+    if (check(name, entry.value(), source)) {
+      entry.value().set_data(source.load(name, dtype, device));
+    } else if (missing++ == 0) {
+      first_missing = name;
+    }
+  }
+  if (missing > 0)
+    throw base::Error(base::ExitCode::data, fmt::format("the weights lack {} tensor{}, first \"{}\"", missing,
+                                                        missing == 1 ? "" : "s", first_missing));
+}
+
+void account_parameters(Module& module, io::WeightSource& source, const NameMap& names) {
+  for (const auto& entry : module.named_parameters()) {
+    const std::string name = names.stored(entry.key());
+    if (check(name, entry.value(), source)) source.note_used(name);
+  }
+}
+
+}  // namespace atelier::nn

@@ -1,0 +1,245 @@
+#include "pipelines/generation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "pipelines/stop_matcher.h"
+
+namespace atelier::pipelines {
+
+using text::TokenId;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::span<const float> row_of(const at::Tensor& logits, std::int64_t row) {
+  return {logits.const_data_ptr<float>() + row * logits.size(1), static_cast<std::size_t>(logits.size(1))};
+}
+
+/// Puts a prompt into a cache, chunk by chunk; `each` sees the hidden states of every chunk, (n, hidden), and its start.
+void prefill(const TextModel& model, std::span<const TokenId> tokens, nn::KvCache& cache,
+             const std::function<void(const at::Tensor&, std::int64_t)>& each) {
+  const auto vocab = model.network->config().vocab_size;
+  for (const TokenId id : tokens)
+    if (id < 0 || id >= vocab)
+      throw base::Error(base::ExitCode::data, fmt::format("token {} is outside the model's vocabulary of {}", id, vocab));
+  nn::KvCache* const caches[] = {&cache};
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  for (std::int64_t i = 0; i < count; i += prefill_chunk) {
+    base::throw_if_stopped();
+    each(model.network->forward({tokens.subspan(i, std::min(prefill_chunk, count - i)), caches}), i);
+  }
+}
+
+/// Logits (1, vocab) behind the last token of a prompt.
+at::Tensor prefill_logits(const TextModel& model, std::span<const TokenId> tokens, nn::KvCache& cache) {
+  at::Tensor last;
+  prefill(model, tokens, cache, [&](const at::Tensor& hidden, std::int64_t) { last = hidden.narrow(0, hidden.size(0) - 1, 1); });
+  return model.network->logits(last).cpu();
+}
+
+}  // namespace
+
+class SharedPrompt {
+ public:
+  explicit SharedPrompt(std::int64_t users) : users_(users) {}
+
+  at::Tensor enter(const TextModel& model, std::span<const TokenId> tokens, nn::KvCache& cache) {
+    if (!logits_.defined()) {
+      cache_ = model.network->new_cache();
+      logits_ = prefill_logits(model, tokens, cache_);
+    }
+    cache = --users_ > 0 ? cache_.fork() : std::move(cache_);
+    return logits_;
+  }
+
+ private:
+  std::int64_t users_;
+  nn::KvCache cache_;
+  at::Tensor logits_;
+};
+
+std::shared_ptr<SharedPrompt> share_prompt(std::int64_t users) { return std::make_shared<SharedPrompt>(users); }
+
+std::string_view finish_reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::stop: return "stop";
+    case FinishReason::length: return "length";
+    case FinishReason::stop_text: return "stop_text";
+    default: return "deadline";
+  }
+}
+
+namespace {
+
+/// One request on its way: what it has said, and how its next token is chosen.
+class Stream {
+ public:
+  Stream(const TextModel& model, GenerationRequest request)
+      : request_(std::move(request)),
+        model_(model),
+        generator_(request_.seed),
+        decoder_(*model.tokenizer),
+        matcher_(request_.stop_texts),
+        start_(Clock::now()) {
+    const auto length = static_cast<std::int64_t>(request_.prompt.size());
+    budget_ = std::min(request_.max_tokens, model.context - length);
+    result_.prompt_tokens = length;
+  }
+
+  void start() {
+    if (request_.shared) {
+      logits_ = request_.shared->enter(model_, request_.prompt, cache);
+    } else {
+      cache = model_.network->new_cache();
+      logits_ = prefill_logits(model_, request_.prompt, cache);
+    }
+    result_.prefill_seconds = seconds_since(start_);
+    decode_start_ = Clock::now();
+    if (budget_ <= 0) finish(FinishReason::length);
+    else accept(row_of(logits_, 0));
+    logits_ = at::Tensor();
+  }
+
+  /// Chooses the next token from its logits.
+  void accept(std::span<const float> logits) {
+    if (past_deadline()) return finish(FinishReason::deadline);
+    const TokenId id = sample(logits, {request_.prompt, result_.token_ids}, request_.sampling, generator_);
+    ++result_.decoded_tokens;
+    if (std::find(request_.stop_ids.begin(), request_.stop_ids.end(), id) != request_.stop_ids.end())
+      return finish(FinishReason::stop);
+    starts_.push_back(bytes_);
+    bytes_ += model_.tokenizer->bytes(id).size();
+    result_.token_ids.push_back(id);
+    if (request_.logprobs) result_.logprobs.push_back(logprob_entry(logits, id, *request_.logprobs));
+    say(matcher_.push(decoder_.push(id)));
+    if (matcher_.matched()) return finish(FinishReason::stop_text);
+    if (static_cast<std::int64_t>(result_.token_ids.size()) >= budget_) return finish(FinishReason::length);
+  }
+
+  bool finished() const { return finished_; }
+  TokenId last() const { return result_.token_ids.back(); }
+  const GenerationRequest& request() const { return request_; }
+  GenerationResult take() { return std::move(result_); }
+
+  nn::KvCache cache;
+
+ private:
+  bool past_deadline() const { return request_.deadline_seconds && seconds_since(start_) > *request_.deadline_seconds; }
+
+  void say(const std::string& text) {
+    result_.text += text;
+    if (request_.on_text && !text.empty()) request_.on_text(text);
+  }
+
+  void finish(FinishReason reason) {
+    finished_ = true;
+    if (reason != FinishReason::stop_text) {
+      say(matcher_.push(decoder_.flush()));
+      if (matcher_.matched()) reason = FinishReason::stop_text;
+      else say(matcher_.flush());
+    }
+    if (reason == FinishReason::stop_text) drop_tokens_behind(matcher_.cut());
+    result_.finish_reason = reason;
+    result_.decode_seconds = seconds_since(decode_start_);
+    cache = {};
+  }
+
+  /// Tokens that begin at or behind the stop text are not part of the result.
+  void drop_tokens_behind(std::size_t cut) {
+    while (!starts_.empty() && starts_.back() >= cut) starts_.pop_back();
+    result_.token_ids.resize(starts_.size());
+    if (request_.logprobs) result_.logprobs.resize(starts_.size());
+  }
+
+  GenerationRequest request_;
+  const TextModel& model_;
+  base::Generator generator_;
+  text::StreamDecoder decoder_;
+  StopMatcher matcher_;
+  Clock::time_point start_, decode_start_;
+  std::int64_t budget_ = 0;
+  at::Tensor logits_;
+  std::vector<std::size_t> starts_;  ///< byte offset of each token in the undecoded stream
+  std::size_t bytes_ = 0;
+  GenerationResult result_;
+  bool finished_ = false;
+};
+
+/// One token for every stream.
+void decode_step(const TextModel& model, std::vector<std::unique_ptr<Stream>>& streams) {
+  std::vector<TokenId> tokens;
+  std::vector<nn::KvCache*> caches;
+  for (auto& stream : streams) {
+    tokens.push_back(stream->last());
+    caches.push_back(&stream->cache);
+  }
+  const at::Tensor logits = model.network->logits(model.network->forward({tokens, caches})).cpu();  // (B, vocab)
+  for (std::size_t i = 0; i < streams.size(); ++i) streams[i]->accept(row_of(logits, static_cast<std::int64_t>(i)));
+}
+
+}  // namespace
+
+void generate(const TextModel& model, std::int64_t batch_size, const std::function<std::optional<GenerationRequest>()>& next,
+              const std::function<void(const GenerationRequest&, GenerationResult)>& done) {
+  const c10::InferenceMode inference;
+  std::vector<std::unique_ptr<Stream>> streams;
+  bool more = true;
+  while (more || !streams.empty()) {
+    base::throw_if_stopped();
+    while (more && static_cast<std::int64_t>(streams.size()) < batch_size) {
+      auto request = next();
+      more = request.has_value();
+      if (!more) break;
+      streams.push_back(std::make_unique<Stream>(model, std::move(*request)));
+      streams.back()->start();
+    }
+    for (auto& stream : streams)
+      if (stream->finished()) done(stream->request(), stream->take());
+    std::erase_if(streams, [](const auto& stream) { return stream->finished(); });
+    if (!streams.empty()) decode_step(model, streams);
+  }
+}
+
+GenerationResult generate_one(const TextModel& model, const GenerationRequest& request) {
+  std::optional<GenerationRequest> pending = request;
+  GenerationResult result;
+  generate(
+      model, 1, [&] { return std::exchange(pending, std::nullopt); },
+      [&](const GenerationRequest&, GenerationResult r) { result = std::move(r); });
+  return result;
+}
+
+ScoreResult score(const TextModel& model, const std::vector<TokenId>& tokens, std::int64_t top) {
+  const c10::InferenceMode inference;
+  const auto start = Clock::now();
+  ScoreResult result;
+  auto cache = model.network->new_cache();
+  double sum = 0;
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  prefill(model, tokens, cache, [&](const at::Tensor& hidden, std::int64_t first) {
+    for (std::int64_t i = 0; i < hidden.size(0); i += nn::max_invariant_rows) {
+      const std::int64_t rows = std::min({nn::max_invariant_rows, hidden.size(0) - i, count - 1 - (first + i)});
+      if (rows <= 0) break;
+      const auto logits = model.network->logits(hidden.narrow(0, i, rows)).cpu();
+      for (std::int64_t r = 0; r < rows; ++r) {
+        result.logprobs.push_back(logprob_entry(row_of(logits, r), tokens[first + i + r + 1], top));
+        sum += result.logprobs.back().chosen.logprob;
+      }
+    }
+  });
+  result.perplexity = result.logprobs.empty() ? 1 : std::exp(-sum / static_cast<double>(result.logprobs.size()));
+  result.seconds = seconds_since(start);
+  return result;
+}
+
+}  // namespace atelier::pipelines

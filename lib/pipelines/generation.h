@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pipelines/sampling.h"
+#include "pipelines/text_model.h"
+
+namespace atelier::pipelines {
+
+/// Tokens of a prompt that go through the network at once: bounds the activations of long prompts.
+inline constexpr std::int64_t prefill_chunk = 512;
+
+/// A prompt shared by several requests (candidates of one prompt): computed by the first, forked by the others.
+class SharedPrompt;
+std::shared_ptr<SharedPrompt> share_prompt(std::int64_t users);
+
+struct GenerationRequest {
+  std::vector<text::TokenId> prompt;  ///< with BOS, not empty
+  std::int64_t max_tokens = 256;      ///< cut to what the context leaves
+  SamplingOptions sampling;
+  std::uint64_t seed = 0;
+  std::vector<std::string> stop_texts;  ///< not empty strings
+  std::vector<text::TokenId> stop_ids;
+  std::optional<std::int64_t> logprobs;   ///< K: also the K most likely tokens of every position
+  std::optional<double> deadline_seconds; ///< from the start of this request's prompt
+  std::shared_ptr<SharedPrompt> shared;   ///< or null
+  std::function<void(std::string_view)> on_text;  ///< whole UTF-8 characters as they become certain; may be empty
+  std::size_t tag = 0;                            ///< for the caller
+};
+
+enum class FinishReason { stop, length, stop_text, deadline };
+std::string_view finish_reason_name(FinishReason reason);
+
+struct GenerationResult {
+  std::vector<text::TokenId> token_ids;  ///< without the stop token, and without what follows a stop text
+  std::string text;
+  FinishReason finish_reason = FinishReason::length;
+  std::vector<LogprobEntry> logprobs;  ///< one per token_ids entry, where asked for
+  std::int64_t prompt_tokens = 0, decoded_tokens = 0;
+  double prefill_seconds = 0, decode_seconds = 0;
+};
+
+/// Continues prompts, several at a time. Rows of a batch do not influence one another: a result is the same bytes whatever
+/// else is computed beside it.
+///
+/// `next` is asked for another request whenever one of the `batch_size` (1 to 64) places is free, and returns nothing at the
+/// end; `done` gets the results as they finish, in no particular order. Looks at the stop flag at every step.
+/// Error(data) where a token is outside the model's vocabulary.
+void generate(const TextModel& model, std::int64_t batch_size, const std::function<std::optional<GenerationRequest>()>& next,
+              const std::function<void(const GenerationRequest&, GenerationResult)>& done);
+
+GenerationResult generate_one(const TextModel& model, const GenerationRequest& request);
+
+/// Log-probabilities of a given text: one entry for each token after the first.
+struct ScoreResult {
+  std::vector<LogprobEntry> logprobs;
+  double perplexity = 0;  ///< exp of the mean negative log-probability
+  double seconds = 0;
+};
+ScoreResult score(const TextModel& model, const std::vector<text::TokenId>& tokens, std::int64_t top);
+
+}  // namespace atelier::pipelines

@@ -1,0 +1,128 @@
+#include "pipelines/text_model.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include <ATen/Context.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "models/gemma/names.h"
+#include "nn/kernels/kernels.h"
+#include "pipelines/generation.h"
+
+namespace atelier::pipelines {
+namespace {
+
+using base::Error;
+using base::ExitCode;
+using models::gemma::CausalLm;
+using models::gemma::Names;
+namespace fs = std::filesystem;
+
+at::ScalarType checkpoint_dtype(const io::WeightSource& weights, const Names& names) {
+  const std::string embedding = names.stored("model.embed_tokens.weight");
+  return weights.has(embedding) ? io::scalar_type(weights.info(embedding).dtype) : at::kFloat;
+}
+
+at::ScalarType resolve_dtype(const std::string& name, at::ScalarType stored, at::Device device) {
+  if (name == "fp32") return at::kFloat;
+  if (name == "bf16") return at::kBFloat16;
+  if (name == "fp16")
+    throw Error(ExitCode::usage, "--dtype fp16: Gemma's activations leave the range of fp16", "use bf16 or fp32");
+  if (stored == at::kFloat || stored == at::kBFloat16) return stored;
+  const bool cpu_bf16 = nn::kernels::find_table("avx512bf16") != nullptr;
+  return device.is_cpu() && !cpu_bf16 ? at::kFloat : at::kBFloat16;
+}
+
+/// The project's own template for a folder that brings none.
+std::string builtin_template(models::gemma::Generation generation) {
+  switch (generation) {
+    case models::gemma::Generation::gemma1: return "gemma";
+    case models::gemma::Generation::gemma2: return "gemma2";
+    default: return "gemma3";
+  }
+}
+
+}  // namespace
+
+at::Device resolve_device(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  const bool cuda = at::globalContext().hasCUDA();
+  if (name == "auto") return cuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+  const int index = name.size() > 5 ? std::stoi(name.substr(5)) : 0;
+  const int count = cuda ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
+  if (index >= count)
+    throw Error(ExitCode::unavailable,
+                count == 0 ? fmt::format("--device {}: this LibTorch or this machine has no CUDA device", name)
+                           : fmt::format("--device {}: this machine has {} CUDA device{}", name, count, count == 1 ? "" : "s"));
+  return {at::kCUDA, static_cast<at::DeviceIndex>(index)};
+}
+
+TextModelFiles TextModelFiles::open(const std::string& path, const Placement& placement) {
+  TextModelFiles files;
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) throw Error(ExitCode::no_input, fmt::format("{}: no such file or folder", path));
+  const bool is_folder = fs::is_directory(path, ignored);
+  files.folder = is_folder ? path : fs::path(path).parent_path().string();
+  if (files.folder.empty()) files.folder = ".";
+  const std::string config_path = files.folder + "/config.json";
+  if (!fs::exists(config_path, ignored))
+    throw Error(ExitCode::no_input, fmt::format("{}: no config.json", files.folder),
+                "--model wants a Hugging Face folder, or a .safetensors file with config.json and the tokenizer beside it");
+  files.config_json = base::read_json_file(config_path);
+  files.config = models::gemma::parse_config(files.config_json, config_path);
+  files.weights = io::WeightSource::open(path);
+  files.device = resolve_device(placement.device);
+  files.dtype = resolve_dtype(placement.dtype, checkpoint_dtype(*files.weights, Names(*files.weights, files.config.tied_head)),
+                              files.device);
+  return files;
+}
+
+std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files) {
+  const auto start = std::chrono::steady_clock::now();
+  const at::NoGradGuard no_grad;
+  auto model = std::make_shared<TextModel>();
+  model->folder = files.folder;
+  model->tokenizer = text::Tokenizer::open(files.folder);
+  model->chat_template = text::ChatTemplate::from_folder(files.folder);
+  model->instruction_tuned = model->chat_template != nullptr;
+  if (!model->chat_template) model->chat_template = text::ChatTemplate::builtin(builtin_template(files.config.generation));
+  model->stop_ids = models::gemma::read_stop_ids(files.folder, files.config_json);
+  model->bos = model->tokenizer->bos();
+  model->context = files.config.max_positions;
+  model->network = std::make_shared<CausalLm>(files.config);
+  const Names names(*files.weights, files.config.tied_head);
+  names.note_ignored(*files.weights);
+  nn::load_parameters(*model->network, *files.weights, names, files.dtype, files.device);
+  model->load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return model;
+}
+
+MemoryPlan plan_memory(const TextModelFiles& files, std::int64_t positions, std::int64_t batch) {
+  const auto& c = files.config;
+  MemoryPlan plan;
+  plan.family = c.model_type;
+  CausalLm network(c);
+  const Names names(*files.weights, c.tied_head);
+  names.note_ignored(*files.weights);
+  nn::account_parameters(network, *files.weights, names);
+  plan.missing = files.weights->missing();
+  plan.unused = files.weights->unused();
+  plan.tensors = static_cast<std::int64_t>(files.weights->names().size());
+  plan.parameters = c.parameters();
+
+  const auto element = static_cast<std::int64_t>(c10::elementSize(files.dtype));
+  plan.weight_bytes = c.parameters() * element;
+  plan.cache_bytes = batch * models::gemma::cache_bytes(c, positions, element);
+  // One chunk of a prompt through the widest places: gate and up, scores of one block in f32, and the logits of a step.
+  const std::int64_t chunk = std::min(positions, prefill_chunk);
+  plan.activation_bytes = chunk * (2 * c.intermediate_size + 4 * c.hidden_size + 2 * c.heads * c.head_dim) * element +
+                          std::min<std::int64_t>(16 << 20, 4 * c.heads * chunk * positions) * 3 + batch * c.vocab_size * 12;
+  return plan;
+}
+
+}  // namespace atelier::pipelines

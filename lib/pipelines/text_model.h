@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/weight_source.h"
+#include "models/gemma/model.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace atelier::pipelines {
+
+/// Where a model is to run and in which type. `dtype` auto: the checkpoint's own; f16 weights become bf16 on a CPU that
+/// computes in bf16 and f32 elsewhere.
+struct Placement {
+  std::string device = "auto";  ///< auto | cpu | cuda | cuda:N
+  std::string dtype = "auto";   ///< auto | fp32 | bf16 | fp16
+};
+
+/// The device meant by a --device value. Error(unavailable) where it is not there.
+at::Device resolve_device(const std::string& name);
+
+/// The files and headers of a Gemma checkpoint: everything that can be known without reading a weight.
+struct TextModelFiles {
+  std::string folder;  ///< of config.json and the tokenizer
+  base::Json config_json;
+  models::gemma::Config config;
+  std::shared_ptr<io::WeightSource> weights;
+  at::Device device{at::kCPU};
+  at::ScalarType dtype{at::kFloat};
+
+  /// `path`: a Hugging Face folder, or one .safetensors file with config.json and tokenizer beside it. Error(no_input) where
+  /// a part is missing, Error(data) where one is malformed, Error(usage) for fp16, whose range Gemma's activations leave.
+  static TextModelFiles open(const std::string& path, const Placement& placement);
+};
+
+/// A loaded Gemma with its tokenizer and chat template.
+struct TextModel {
+  std::string folder;
+  std::shared_ptr<models::gemma::CausalLm> network;
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<const text::ChatTemplate> chat_template;  ///< the folder's, or the family's own
+  bool instruction_tuned = false;                           ///< the folder brings a chat template
+  std::vector<text::TokenId> stop_ids;
+  text::TokenId bos = 2;
+  std::int64_t context = 0;  ///< max_position_embeddings
+  double load_seconds = 0;
+
+  static std::shared_ptr<const TextModel> load(const TextModelFiles& files);
+};
+
+/// What `--plan` prints and `--max-ram` compares. `positions`: tokens of prompt and reply together; `batch`: sequences at once.
+struct MemoryPlan {
+  std::string family;
+  std::vector<std::string> missing, unused;
+  std::int64_t tensors = 0, parameters = 0;
+  std::int64_t weight_bytes = 0, cache_bytes = 0, activation_bytes = 0;
+  std::int64_t total() const { return weight_bytes + cache_bytes + activation_bytes; }
+};
+
+MemoryPlan plan_memory(const TextModelFiles& files, std::int64_t positions, std::int64_t batch);
+
+}  // namespace atelier::pipelines

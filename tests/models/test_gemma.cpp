@@ -1,0 +1,149 @@
+// Gemma against transformers: the goldens come from scripts/fixtures/gemma.py.
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/equal.h>
+
+#include "base/json.h"
+#include "io/weight_source.h"
+#include "models/gemma/model.h"
+#include "models/gemma/names.h"
+#include "support/doctest_last.h"
+
+namespace {
+
+using namespace atelier;
+using models::gemma::CausalLm;
+
+std::string folder(const std::string& name) { return std::string(ATELIER_TEST_DATA) + "/gemma/" + name; }
+
+std::shared_ptr<CausalLm> load(const std::string& name, at::ScalarType dtype = at::kFloat) {
+  const auto config = models::gemma::parse_config(base::read_json_file(folder(name) + "/config.json"), "config.json");
+  auto model = std::make_shared<CausalLm>(config);
+  auto source = io::WeightSource::open(folder(name));
+  const models::gemma::Names names(*source, config.tied_head);
+  names.note_ignored(*source);
+  nn::load_parameters(*model, *source, names, dtype, at::kCPU);
+  CHECK(source->missing().empty());
+  CHECK(source->unused().empty());
+  return model;
+}
+
+at::Tensor golden(const std::string& name, const std::string& tensor) {
+  auto source = io::WeightSource::open(folder(name) + "/goldens.safetensors");
+  return source->load(tensor, tensor == "logits" ? at::kFloat : at::kInt, at::kCPU);
+}
+
+std::vector<std::int32_t> ids(const at::Tensor& t) {
+  return {t.const_data_ptr<std::int32_t>(), t.const_data_ptr<std::int32_t>() + t.numel()};
+}
+
+at::Tensor step(const CausalLm& model, std::vector<std::int32_t> tokens, std::vector<nn::KvCache*> caches) {
+  return model.logits(model.forward({tokens, caches}));
+}
+
+/// Logits of a prompt, put in by chunks of the given length.
+at::Tensor chunked_logits(const CausalLm& model, const std::vector<std::int32_t>& prompt, std::size_t chunk) {
+  auto cache = model.new_cache();
+  std::vector<at::Tensor> parts;
+  for (std::size_t i = 0; i < prompt.size(); i += chunk) {
+    const std::vector<std::int32_t> part(prompt.begin() + i, prompt.begin() + std::min(prompt.size(), i + chunk));
+    parts.push_back(step(model, part, {&cache}));
+  }
+  return at::cat(parts, 0);
+}
+
+const char* const all[] = {"gemma1", "gemma2", "gemma3", "gemma3-multimodal"};
+
+}  // namespace
+
+TEST_CASE("logits equal transformers' within 1e-4, whatever the chunks of the prompt") {
+  const at::NoGradGuard no_grad;
+  for (const std::string name : all) {
+    CAPTURE(name);
+    const auto model = load(name);
+    const auto prompt = ids(golden(name, "prompt"));
+    const auto expected = golden(name, "logits");
+    for (const std::size_t chunk : {75, 70, 16, 15, 7, 1}) {
+      CAPTURE(chunk);
+      const double difference = (chunked_logits(*model, prompt, chunk) - expected).abs().max().item<double>();
+      CHECK(difference < 1e-4);
+      MESSAGE(name << ", chunks of " << chunk << ": largest difference " << difference);
+    }
+  }
+}
+
+TEST_CASE("64 greedy tokens equal transformers'") {
+  const at::NoGradGuard no_grad;
+  for (const std::string name : all) {
+    CAPTURE(name);
+    const auto model = load(name);
+    auto cache = model->new_cache();
+    auto logits = step(*model, ids(golden(name, "greedy_prompt")), {&cache});
+    std::vector<std::int32_t> generated;
+    for (int i = 0; i < 64; ++i) {
+      generated.push_back(logits[-1].argmax().item<std::int32_t>());
+      logits = step(*model, {generated.back()}, {&cache});
+    }
+    CHECK(generated == ids(golden(name, "greedy_ids")));
+  }
+}
+
+TEST_CASE("a row of a batch of unequal lengths is the same bit for bit as alone") {
+  const at::NoGradGuard no_grad;
+  for (const std::string name : {"gemma2", "gemma3"})
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      CAPTURE(name);
+      const auto model = load(name, dtype);
+      const auto prompt = ids(golden(name, "prompt"));
+      constexpr int batch = 7;
+      std::vector<nn::KvCache> together, alone;
+      for (int b = 0; b < batch; ++b)
+        for (auto* caches : {&together, &alone}) {
+          caches->push_back(model->new_cache());
+          step(*model, {prompt.begin(), prompt.begin() + 1 + 11 * b}, {&caches->back()});
+        }
+      for (int round = 0; round < 20; ++round) {
+        std::vector<nn::KvCache*> caches;
+        std::vector<std::int32_t> tokens;
+        for (int b = 0; b < batch; ++b) {
+          caches.push_back(&together[b]);
+          tokens.push_back(prompt[(round * batch + b) % prompt.size()]);
+        }
+        const auto logits = step(*model, tokens, caches);
+        for (int b = 0; b < batch; ++b) CHECK(at::equal(logits[b], step(*model, {tokens[b]}, {&alone[b]})[0]));
+      }
+    }
+}
+
+TEST_CASE("a fork goes its own way") {
+  const at::NoGradGuard no_grad;
+  const auto model = load("gemma2");
+  const auto prompt = ids(golden("gemma2", "prompt"));
+  auto a = model->new_cache();
+  step(*model, {prompt.begin(), prompt.begin() + 30}, {&a});
+  auto b = a.fork();
+  step(*model, {5}, {&a});
+  const auto from_fork = step(*model, {prompt[30]}, {&b});
+  CHECK((from_fork[0] - golden("gemma2", "logits")[30]).abs().max().item<double>() < 1e-4);
+}
+
+TEST_CASE("sliding layers keep their window and no more") {
+  const at::NoGradGuard no_grad;
+  const auto model = load("gemma2");
+  const auto prompt = ids(golden("gemma2", "prompt"));
+  auto cache = model->new_cache();
+  step(*model, prompt, {&cache});
+  for (std::size_t i = 0; i < cache.layers.size(); ++i)
+    CHECK(cache.layers[i].keys().size(1) <= (model->config().sliding[i] ? 16 : 256));
+  CHECK(cache.layers[0].filled() == 16);
+  CHECK(cache.layers[1].filled() == 75);
+}
+
+TEST_CASE("bf16 follows fp32") {
+  const at::NoGradGuard no_grad;
+  for (const std::string name : all) {
+    CAPTURE(name);
+    const auto logits = chunked_logits(*load(name, at::kBFloat16), ids(golden(name, "prompt")), 75);
+    const auto expected = golden(name, "logits");
+    CHECK((logits - expected).abs().mean().item<double>() < 0.05 * expected.abs().mean().item<double>());
+  }
+}
