@@ -8,7 +8,7 @@ file(GET_RUNTIME_DEPENDENCIES
      LIBRARIES ${libraries}
      RESOLVED_DEPENDENCIES_VAR resolved UNRESOLVED_DEPENDENCIES_VAR unresolved CONFLICTING_DEPENDENCIES_PREFIX conflict
      # What every machine with a C++ runtime has, and the graphics driver, which belongs to the machine.
-     PRE_EXCLUDE_REGEXES "^ld-linux" "^lib(c|m|dl|rt|pthread|gcc_s|stdc\\+\\+|cuda|nvidia-ml)\\.so")
+     PRE_EXCLUDE_REGEXES "^ld-linux" "^lib(c|m|dl|rt|util|pthread|gcc_s|stdc\\+\\+|cuda|nvidia-ml)\\.so")
 if(unresolved)
   message(FATAL_ERROR "LibTorch needs libraries that are not here: ${unresolved}")
 endif()

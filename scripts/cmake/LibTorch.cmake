@@ -39,6 +39,8 @@ if(EXISTS "${ATELIER_TORCH_ROOT}/include/torch/headeronly/version.h")
   string(REGEX REPLACE "[^0-9;]" "" _numbers "${_lines}")
   string(REPLACE ";" "." ATELIER_TORCH_VERSION "${_numbers}")
 endif()
+# Another LibTorch in the same place may have other parts.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${ATELIER_TORCH_ROOT}/include/torch/headeronly/version.h")
 message(STATUS "LibTorch ${ATELIER_TORCH_VERSION} in ${ATELIER_TORCH_ROOT}")
 if(NOT ATELIER_TORCH_VERSION MATCHES "^${ATELIER_TORCH_SERIES}\\.")
   message(WARNING "Atelier is written for LibTorch ${ATELIER_TORCH_SERIES}; other versions may not build, or give other results.")
