@@ -1,0 +1,47 @@
+#include "cli/plan.h"
+
+#include <limits>
+
+#include <fmt/format.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+namespace atelier::cli {
+
+std::uint64_t Plan::total() const {
+  constexpr auto all = std::numeric_limits<std::uint64_t>::max();
+  const auto partial = base::checked_add(weights, cache);
+  return partial ? base::checked_add(*partial, activations).value_or(all) : all;
+}
+
+bool Plan::fits() const { return !max_ram || total() <= *max_ram; }
+
+base::Json plan_json(const Plan& plan) {
+  base::Json model = {{"family", plan.family}, {"files", plan.files}, {"tensors", plan.tensors}, {"parameters", plan.parameters}};
+  base::Json bytes = {{"weights", plan.weights}, {"cache", plan.cache}, {"activations", plan.activations}, {"total", plan.total()}};
+  return {{"model", std::move(model)}, {"missing", plan.missing}, {"unused", plan.unused}, {"bytes", std::move(bytes)}, {"fits", plan.fits()}};
+}
+
+int plan_exit_code(const Plan& plan) {
+  return static_cast<int>(plan.fits() ? base::ExitCode::ok : base::ExitCode::out_of_memory);
+}
+
+void require_fit(const Plan& plan) {
+  if (plan.fits()) return;
+  throw base::Error(base::ExitCode::out_of_memory,
+                    fmt::format("the run needs about {}, --max-ram is {}", human_bytes(plan.total()), human_bytes(*plan.max_ram)),
+                    fmt::format("weights {}, cache {}, activations {}", human_bytes(plan.weights), human_bytes(plan.cache),
+                                human_bytes(plan.activations)));
+}
+
+std::string human_bytes(std::uint64_t bytes) {
+  if (bytes < 1024) return fmt::format("{} bytes", bytes);
+  auto value = static_cast<double>(bytes);
+  const char* const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  std::size_t unit = 0;
+  for (value /= 1024; value >= 1023.95 && unit + 1 < std::size(units); ++unit) value /= 1024;
+  return value >= 99.95 ? fmt::format("{:.0f} {}", value, units[unit]) : fmt::format("{:.1f} {}", value, units[unit]);
+}
+
+}  // namespace atelier::cli

@@ -1,0 +1,247 @@
+#include "cli/toml.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+
+namespace atelier::cli {
+
+using base::Json;
+
+namespace {
+
+constexpr int kMaxDepth = 16;
+
+void append_utf8(std::string& out, std::uint32_t c) {
+  if (c < 0x80) {
+    out += static_cast<char>(c);
+  } else if (c < 0x800) {
+    out += {static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 0x3F))};
+  } else if (c < 0x10000) {
+    out += {static_cast<char>(0xE0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 0x3F)), static_cast<char>(0x80 | (c & 0x3F))};
+  } else {
+    out += {static_cast<char>(0xF0 | c >> 18), static_cast<char>(0x80 | (c >> 12 & 0x3F)),
+            static_cast<char>(0x80 | (c >> 6 & 0x3F)), static_cast<char>(0x80 | (c & 0x3F))};
+  }
+}
+
+class TomlParser {
+ public:
+  TomlParser(std::string_view text, const std::string& name) : text_(text), name_(name) {
+    if (text_.starts_with("\xEF\xBB\xBF")) at_ = 3;
+  }
+
+  Json document() {
+    Json object = Json::object();
+    for (skip_blank_lines(); !end(); skip_blank_lines()) {
+      if (peek() == '[') fail("tables are not used here: write one `flag = value` per line");
+      const std::string key = parse_key();
+      if (object.contains(key)) fail(fmt::format("\"{}\" is there twice", key));
+      object[key] = value(0);
+      end_of_line();
+    }
+    return object;
+  }
+
+ private:
+  bool end() const { return at_ >= text_.size(); }
+  char peek(std::size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
+
+  [[noreturn]] void fail(const std::string& what) const {
+    throw base::Error(base::ExitCode::data, fmt::format("{}: line {}: {}", name_, line_, what));
+  }
+
+  char take() {
+    if (end()) fail("the file ends in the middle of a value");
+    const char c = text_[at_++];
+    if (c == '\n') ++line_;
+    return c;
+  }
+
+  void skip_blanks() {
+    while (peek() == ' ' || peek() == '\t') ++at_;
+  }
+
+  void skip_comment() {
+    if (peek() != '#') return;
+    while (!end() && peek() != '\n') ++at_;
+  }
+
+  void skip_blank_lines() {
+    for (;;) {
+      skip_blanks();
+      skip_comment();
+      if (peek() == '\r' && peek(1) == '\n') ++at_;
+      if (end() || peek() != '\n') return;
+      take();
+    }
+  }
+
+  void end_of_line() {
+    skip_blanks();
+    skip_comment();
+    if (peek() == '\r' && peek(1) == '\n') ++at_;
+    if (!end() && take() != '\n') fail("one `flag = value` per line; something follows the value");
+  }
+
+  std::string parse_key() {
+    std::string key;
+    if (peek() == '"' || peek() == '\'') {
+      key = parse_string();
+    } else {
+      while (std::isalnum(static_cast<unsigned char>(peek())) || peek() == '-' || peek() == '_') key += take();
+    }
+    skip_blanks();
+    if (peek() == '.') fail("dotted keys are not used here");
+    if (key.empty() || peek() != '=') fail("expected `flag = value`");
+    ++at_;
+    skip_blanks();
+    return key;
+  }
+
+  Json value(int depth) {
+    if (depth > kMaxDepth) fail("arrays are nested too deep");
+    const char c = peek();
+    if (c == '"' || c == '\'') return parse_string();
+    if (c == '[') return array(depth);
+    if (c == '{') fail("inline tables are not used here");
+    return bare_value();
+  }
+
+  Json array(int depth) {
+    Json items = Json::array();
+    for (take();;) {
+      skip_blank_lines();
+      if (peek() == ']') break;
+      items.push_back(value(depth + 1));
+      skip_blank_lines();
+      if (peek() == ']') break;
+      if (take() != ',') fail("expected `,` or `]` in an array");
+    }
+    ++at_;
+    return items;
+  }
+
+  std::string parse_string() {
+    const char quote = peek();
+    if (peek(1) == quote && peek(2) == quote) return multi_line_string(quote);
+    ++at_;
+    if (peek() == '\n') fail("a text must end on its line (or stand in three quotes)");
+    std::string out;
+    for (char c = take(); c != quote; c = take()) {
+      if (c == '\\' && quote == '"') {
+        escape(out);
+      } else {
+        text_byte(out, c);
+      }
+      if (peek() == '\n') fail("a text must end on its line (or stand in three quotes)");
+    }
+    return out;
+  }
+
+  std::string multi_line_string(char quote) {
+    at_ += 3;
+    if (peek() == '\r' && peek(1) == '\n') ++at_;
+    if (peek() == '\n') take();
+    std::string out;
+    while (!(peek() == quote && peek(1) == quote && peek(2) == quote && peek(3) != quote)) {
+      const char c = take();
+      if (c == '\\' && quote == '"') {
+        line_end_or_escape(out);
+      } else {
+        text_byte(out, c);
+      }
+    }
+    at_ += 3;
+    return out;
+  }
+
+  // A backslash at the end of a line joins it with the next text.
+  void line_end_or_escape(std::string& out) {
+    std::size_t blank = at_;
+    while (blank < text_.size() && (text_[blank] == ' ' || text_[blank] == '\t' || text_[blank] == '\r')) ++blank;
+    if (blank >= text_.size() || text_[blank] != '\n') return escape(out);
+    while (peek() == ' ' || peek() == '\t' || peek() == '\r' || peek() == '\n') take();
+  }
+
+  void text_byte(std::string& out, char c) const {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\t' && c != '\n' && c != '\r') || byte == 0x7F) fail("a control character in a text; write it as \\u00XX");
+    out += c;
+  }
+
+  void escape(std::string& out) {
+    switch (const char c = take()) {
+      case 'b': out += '\b'; break;
+      case 't': out += '\t'; break;
+      case 'n': out += '\n'; break;
+      case 'f': out += '\f'; break;
+      case 'r': out += '\r'; break;
+      case '"': out += '"'; break;
+      case '\\': out += '\\'; break;
+      case 'u': append_utf8(out, code_point(4)); break;
+      case 'U': append_utf8(out, code_point(8)); break;
+      default: fail(fmt::format("unknown escape \\{}", c));
+    }
+  }
+
+  std::uint32_t code_point(int digits) {
+    std::uint32_t c = 0;
+    for (int i = 0; i < digits; ++i) {
+      const char d = take();
+      if (!std::isxdigit(static_cast<unsigned char>(d))) fail("expected hexadecimal digits after \\u");
+      c = c << 4 | static_cast<std::uint32_t>(d <= '9' ? d - '0' : (d | 0x20) - 'a' + 10);
+    }
+    if (c > 0x10FFFF || (c >= 0xD800 && c < 0xE000)) fail("\\u names no character");
+    return c;
+  }
+
+  Json bare_value() {
+    std::string word;
+    while (!end() && std::string_view(" \t\r\n,]#").find(peek()) == std::string_view::npos) word += take();
+    if (word == "true") return true;
+    if (word == "false") return false;
+    return number(word);
+  }
+
+  Json number(const std::string& word) const {
+    std::string digits;
+    for (std::size_t i = 0; i < word.size(); ++i) {
+      const auto digit = [&word](std::size_t k) { return k < word.size() && std::isxdigit(static_cast<unsigned char>(word[k])); };
+      if (word[i] != '_') digits += word[i];
+      else if (i == 0 || !digit(i - 1) || !digit(i + 1)) fail(fmt::format("\"{}\" is not a value", word));
+    }
+    if (digits.starts_with('+')) digits.erase(0, 1);
+    const char* end = digits.data() + digits.size();
+    if (digits.size() > 2 && digits[0] == '0' && std::isalpha(static_cast<unsigned char>(digits[1]))) {
+      const int base = digits[1] == 'x' ? 16 : digits[1] == 'o' ? 8 : digits[1] == 'b' ? 2 : 0;
+      std::uint64_t whole = 0;
+      const auto r = base ? std::from_chars(digits.data() + 2, end, whole, base) : std::from_chars_result{end, std::errc::invalid_argument};
+      if (r.ec == std::errc() && r.ptr == end) return whole;
+    }
+    const std::size_t first = digits.starts_with('-') ? 1 : 0;
+    const bool zero_led = digits.size() > first + 1 && digits[first] == '0' && std::isdigit(static_cast<unsigned char>(digits[first + 1]));
+    std::uint64_t large = 0;
+    std::int64_t whole = 0;
+    double real = 0;
+    if (auto r = std::from_chars(digits.data(), end, whole); !zero_led && r.ec == std::errc() && r.ptr == end) return whole;
+    if (auto r = std::from_chars(digits.data(), end, large); !zero_led && r.ec == std::errc() && r.ptr == end) return large;
+    if (auto r = std::from_chars(digits.data(), end, real); !zero_led && r.ec == std::errc() && r.ptr == end && std::isfinite(real)) return real;
+    fail(word.empty() ? "a value is missing" : fmt::format("\"{}\" is not a value (texts stand in quotes)", word));
+  }
+
+  std::string_view text_;
+  const std::string& name_;
+  std::size_t at_ = 0;
+  int line_ = 1;
+};
+
+}  // namespace
+
+Json parse_toml(std::string_view text, const std::string& name) { return TomlParser(text, name).document(); }
+
+}  // namespace atelier::cli
