@@ -1,5 +1,6 @@
-# atelier::sentencepiece, 0.2.1 or newer: older ones read out of bounds with hostile models. Distributions ship older ones,
-# so the usual way is the C++ sources in PyPI's source distribution, fetched with pip and built as a static library.
+# atelier::sentencepiece, 0.2.1 or newer: older ones read out of bounds with hostile models. Distributions ship older
+# ones, so the usual way is the C++ sources in its Python package's source distribution, fetched with pip and built as a
+# static library.
 set(_version 0.2.1)
 set(_sha256 8138cec27c2f2282f4a34d9a016e3374cd40e5c6e9cb335063db66a0a3b71fad)
 if(PkgConfig_FOUND)
