@@ -82,8 +82,8 @@ void check_layout(std::vector<TensorInfo>& tensors, std::uint64_t data_begin, st
   for (TensorInfo& tensor : tensors) {
     if (tensor.begin != expected) {
       throw Error(ExitCode::data,
-                  fmt::format("{}: tensor {} begins at byte {} of the data, where byte {} is due: a {}", file,
-                              in_quotes(tensor.name), tensor.begin, expected, tensor.begin > expected ? "hole" : "overlap"));
+                  fmt::format("{}: tensor {} begins at byte {} of the data, where byte {} is due: {}", file,
+                              in_quotes(tensor.name), tensor.begin, expected, tensor.begin > expected ? "a hole" : "an overlap"));
     }
     expected = tensor.end;
     if (expected > file_size - data_begin) {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <iterator>
+#include <string_view>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -29,18 +29,18 @@ bool is_hash(const std::string& name) {
 }
 
 // A Hugging Face hub cache keeps snapshots/REVISION/[SUBFOLDER/]NAME as links to blobs/HASH beside snapshots/. `folder`
-// is free of links; `real` is where the link leads in the end.
+// is free of links; `real` is where `link` leads in the end.
 bool is_hub_link(const fs::path& folder, const fs::path& link, const fs::path& real) {
-  const auto ups = std::find_if(link.begin(), link.end(), [](const fs::path& part) { return part != ".."; });
   fs::path root = folder, below;
-  for (auto up = link.begin(); up != ups; ++up) {
+  std::string expected;
+  for (std::string_view rest = link.native(); rest.starts_with("../"); rest.remove_prefix(3)) {
     below = root.filename();
     root = root.parent_path();
+    expected += "../";
   }
-  const fs::path blob = root / "blobs" / real.filename();
-  return below == "snapshots" && is_hash(real.filename()) && real == blob &&
-         fs::path(link.native().substr(static_cast<std::size_t>(std::distance(link.begin(), ups)) * 3)) ==
-             fs::path("blobs") / real.filename();
+  const std::string hash = real.filename().native();
+  return below == "snapshots" && is_hash(hash) && real == root / "blobs" / hash &&
+         link.native() == expected + "blobs/" + hash;
 }
 
 void check_shard_name(const std::string& name, const std::string& index) {

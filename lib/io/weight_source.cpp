@@ -3,16 +3,17 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
-#include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/TensorOptions.h>
 #include <fmt/format.h>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/nearest.h"
@@ -74,7 +75,10 @@ class SafetensorsSource final : public WeightSource {
   const TensorInfo& info(const std::string& name) const override { return find(name).info; }
   const std::vector<WeightFile>& files() const override { return files_; }
   std::vector<std::string> missing() const override { return missing_; }
-  void note_used(const std::string& name) override { const_cast<Entry&>(find(name)).used = true; }
+
+  void note_used(const std::string& name) override {
+    if (const auto place = entries_.find(name); place != entries_.end()) place->second.used = true;
+  }
 
   void note_missing(const std::string& name) override {
     if (missing_set_.insert(name).second) missing_.push_back(name);
@@ -150,7 +154,7 @@ class SafetensorsSource final : public WeightSource {
     const TensorInfo& info = entry.info;
     const c10::ScalarType type = type_of(entry);
     const auto options = at::TensorOptions().dtype(type);
-    if (info.bytes() == 0) return at::empty(info.shape, options);
+    if (info.bytes() == 0) return empty(entry, options);
     const std::shared_ptr<const MappedFile> file = mapped_[entry.file];
     const std::byte* data = file->bytes().data() + info.begin;
     if (info.dtype == DType::BOOL) check_bool(entry, data);
@@ -160,6 +164,17 @@ class SafetensorsSource final : public WeightSource {
     at::Tensor copy = at::empty(info.shape, options);
     std::memcpy(copy.mutable_data_ptr(), data, info.bytes());
     return copy;
+  }
+
+  // A shape with a 0 in it passes every check of size, whatever its other numbers; strides have to fit all the same.
+  at::Tensor empty(const Entry& entry, const at::TensorOptions& options) const {
+    std::optional<std::int64_t> stride = 8;
+    for (const std::int64_t size : entry.info.shape) {
+      if (stride) stride = base::checked_mul(*stride, std::max<std::int64_t>(size, 1));
+    }
+    if (stride) return at::empty(entry.info.shape, options);
+    throw Error(ExitCode::data, fmt::format("{}: tensor {} has a shape that no memory could hold", path(entry),
+                                            in_quotes(entry.info.name)));
   }
 
   c10::ScalarType type_of(const Entry& entry) const {

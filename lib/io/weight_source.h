@@ -19,7 +19,7 @@ struct WeightFile {
 };
 
 /// Named tensors of a checkpoint, wherever they lie: the only thing that opens weight files.
-/// Keeps score of names that were asked for and not found, and of tensors that nobody asked for.
+/// Keeps score of names that were asked for and not found, and of tensors that nobody asked for. For use by one thread.
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
@@ -31,13 +31,15 @@ class WeightSource {
   virtual const std::vector<WeightFile>& files() const = 0;
 
   /// The tensor in the wanted dtype and device. Where both equal the file's, the tensor shares the mapped pages (no copy;
-  /// do not write to it). F8 and integer types are converted by value. Error(data): unknown name (also recorded as
-  /// missing), or a dtype that LibTorch has no type for.
+  /// do not write to it; pages that nothing reads are never fetched). A tensor whose bytes are not aligned to its type is
+  /// copied. F8 and integer types are converted by value. Looks at the stop flag. Error(data): unknown name (also recorded
+  /// as missing), a dtype that LibTorch has no type for (F4, F6), BOOL bytes other than 0 and 1.
   virtual at::Tensor load(const std::string& name, c10::ScalarType dtype, c10::Device device) = 0;
 
   /// Records a name that a model wanted and that is not there (load does so itself).
   virtual void note_missing(const std::string& name) = 0;
-  /// Records a tensor as used without loading it (--plan, or one that is known and deliberately ignored).
+  /// Records a tensor as used without loading it (--plan, or one that is known and deliberately ignored). An unknown
+  /// name is no error.
   virtual void note_used(const std::string& name) = 0;
   virtual std::vector<std::string> missing() const = 0;
   virtual std::vector<std::string> unused() const = 0;
@@ -45,7 +47,8 @@ class WeightSource {
   /// Opens a `.safetensors` file, or a folder: `model.safetensors`, else `model.safetensors.index.json` with its shards, else
   /// the only *.safetensors file in it. `stem` replaces "model" (diffusers uses "diffusion_pytorch_model"). Shards must be
   /// plain file names inside the folder: no separators, no `..`, no symbolic link that leaves it (links into a Hugging Face
-  /// hub cache's blobs folder, `../../blobs/HASH`, are allowed). Every tensor of the index must be in its shard.
+  /// hub cache's blobs folder, `../../blobs/HASH` from `snapshots/REVISION`, one more `..` for each folder below that, are
+  /// allowed). Every tensor of the index must be in its shard.
   /// Error(no_input), Error(data).
   static std::shared_ptr<WeightSource> open(const std::string& path, const std::string& stem = "model");
 };
