@@ -141,7 +141,10 @@ class Run {
     const bool jobs = !options_.common.jobs.empty();
     const std::int64_t batch = jobs ? options_.batch_size : std::min(options_.batch_size, options_.count);
     const auto memory = pipelines::plan_memory(files_, positions, batch);
-    Plan plan{.family = memory.family, .missing = memory.missing, .unused = memory.unused};
+    Plan plan;
+    plan.family = memory.family;
+    plan.missing = memory.missing;
+    plan.unused = memory.unused;
     for (const auto& file : files_.weights->files()) plan.files.push_back(file.path);
     plan.tensors = static_cast<std::uint64_t>(memory.tensors);
     plan.parameters = static_cast<std::uint64_t>(memory.parameters);

@@ -6,8 +6,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
-#include <fmt/format.h>
-
 #include "base/error.h"
 #include "base/stop.h"
 #include "pipelines/stop_matcher.h"
@@ -28,10 +26,6 @@ std::span<const float> row_of(const at::Tensor& logits, std::int64_t row) {
 /// Puts a prompt into a cache, chunk by chunk; `each` sees the hidden states of every chunk, (n, hidden), and its start.
 void prefill(const TextModel& model, std::span<const TokenId> tokens, nn::KvCache& cache,
              const std::function<void(const at::Tensor&, std::int64_t)>& each) {
-  const auto vocab = model.network->config().vocab_size;
-  for (const TokenId id : tokens)
-    if (id < 0 || id >= vocab)
-      throw base::Error(base::ExitCode::data, fmt::format("token {} is outside the model's vocabulary of {}", id, vocab));
   nn::KvCache* const caches[] = {&cache};
   const auto count = static_cast<std::int64_t>(tokens.size());
   for (std::int64_t i = 0; i < count; i += prefill_chunk) {
@@ -112,6 +106,8 @@ class Stream {
 
   /// Chooses the next token from its logits.
   void accept(std::span<const float> logits) {
+    if (!std::isfinite(*std::max_element(logits.begin(), logits.end())))
+      throw base::Error(base::ExitCode::condition, "the model's logits are not finite: damaged weights?");
     if (past_deadline()) return finish(FinishReason::deadline);
     const TokenId id = sample(logits, {request_.prompt, result_.token_ids}, request_.sampling, generator_);
     ++result_.decoded_tokens;

@@ -51,7 +51,7 @@ struct GenerationResult {
 ///
 /// `next` is asked for another request whenever one of the `batch_size` (1 to 64) places is free, and returns nothing at the
 /// end; `done` gets the results as they finish, in no particular order. Looks at the stop flag at every step.
-/// Error(data) where a token is outside the model's vocabulary.
+/// Error(condition) where logits are not finite.
 void generate(const TextModel& model, std::int64_t batch_size, const std::function<std::optional<GenerationRequest>()>& next,
               const std::function<void(const GenerationRequest&, GenerationResult)>& done);
 

@@ -76,6 +76,10 @@ std::int64_t truncate(std::vector<TokenId>& ids, const std::vector<bool>& conten
 
 Prompt fit(const TextModel& model, std::vector<TokenId> ids, const std::vector<bool>& content, const PromptOptions& options) {
   Prompt prompt;
+  const auto vocab = model.network->config().vocab_size;
+  for (const TokenId id : ids)  // tokenizers can know more pieces than the model, e.g. for images
+    if (id < 0 || id >= vocab)
+      throw Error(ExitCode::data, fmt::format("the prompt has token {}, the model's vocabulary ends at {}", id, vocab - 1));
   const auto length = static_cast<std::int64_t>(ids.size());
   if (options.truncation != Truncation::none) {
     const std::int64_t room = std::min(options.max_tokens, model.context / 2);

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <fmt/format.h>
@@ -100,6 +101,18 @@ std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files) {
   nn::load_parameters(*model->network, *files.weights, names, files.dtype, files.device);
   model->load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return model;
+}
+
+std::vector<text::TokenId> stop_ids_of(const TextModel& model, bool chat) {
+  std::vector<text::TokenId> ids = model.stop_ids;
+  if (chat)
+    if (const auto end_of_turn = model.tokenizer->find("<end_of_turn>"); end_of_turn && model.tokenizer->is_control(*end_of_turn))
+      ids.push_back(*end_of_turn);
+  return ids;
+}
+
+void set_threads(int threads) {
+  if (threads > 0) at::set_num_threads(threads);
 }
 
 MemoryPlan plan_memory(const TextModelFiles& files, std::int64_t positions, std::int64_t batch) {

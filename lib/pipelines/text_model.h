@@ -51,6 +51,12 @@ struct TextModel {
   static std::shared_ptr<const TextModel> load(const TextModelFiles& files);
 };
 
+/// The ids that end a reply: the model's own, and in a chat also its end of turn.
+std::vector<text::TokenId> stop_ids_of(const TextModel& model, bool chat);
+
+/// Threads of LibTorch's pool and of our kernels; 0 leaves LibTorch's choice.
+void set_threads(int threads);
+
 /// What `--plan` prints and `--max-ram` compares. `positions`: tokens of prompt and reply together; `batch`: sequences at once.
 struct MemoryPlan {
   std::string family;
