@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,10 +10,10 @@
 namespace atelier::test {
 
 /// Bytes of a file with that header and that many bytes of data after it; `length` replaces the true header length.
-inline std::string safetensors_file(std::string_view header, std::size_t data_bytes = 0, std::uint64_t length = UINT64_MAX) {
-  if (length == UINT64_MAX) length = header.size();
+inline std::string safetensors_file(std::string_view header, std::size_t data_bytes = 0,
+                                    std::optional<std::uint64_t> length = {}) {
   std::string file;
-  for (int i = 0; i < 8; ++i) file += static_cast<char>(length >> (8 * i));
+  for (int i = 0; i < 8; ++i) file += static_cast<char>(length.value_or(header.size()) >> (8 * i));
   file += header;
   for (std::size_t i = 0; i < data_bytes; ++i) file += static_cast<char>(i * 7 + 1);
   return file;

@@ -183,15 +183,16 @@ TEST_CASE("safetensors: every malformed file is refused with a message that says
   CHECK(count >= 90);
 }
 
-TEST_CASE("safetensors: bombs of nesting are refused in under a second") {
-  const auto start = std::chrono::steady_clock::now();
+TEST_CASE("safetensors: bombs of nesting are refused, each in under a second") {
   for (const char* before : {"", "{\"a\":", "{\"__metadata__\":", "{\"a\":{\"dtype\":", "{\"a\":{\"x\":", "{\"a\":{\"shape\":["}) {
-    CHECK(refusal(safetensors_file(before + std::string(512'000, '['))) != "(no error)");
     std::string objects = before;
     for (int i = 0; i < 512'000; ++i) objects += "{\"a\":";
-    CHECK(refusal(safetensors_file(objects)) != "(no error)");
+    for (const std::string& bomb : {safetensors_file(before + std::string(512'000, '[')), safetensors_file(objects)}) {
+      const auto start = std::chrono::steady_clock::now();
+      CHECK(refusal(bomb) != "(no error)");
+      CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 1);
+    }
   }
-  CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 1);
 }
 
 TEST_CASE("safetensors: a hostile name cannot make the message long or drive the terminal") {

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 namespace atelier::test {
 
@@ -32,7 +33,11 @@ class Scratch {
   std::filesystem::path path_;
 };
 
+/// Writes a new file. The old one goes first: ext4 would bring a file that is cut to nothing and written anew to the disk
+/// when it closes, which costs a test milliseconds.
 inline void put_file(const std::string& path, std::string_view bytes) {
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(path, ignored)) std::filesystem::remove(path, ignored);
   std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
