@@ -28,13 +28,14 @@ class ChatTemplate {
     std::string bos_token = "<bos>";
     std::string eos_token = "<eos>";
     bool add_generation_prompt = true;
-    base::Json tools;  ///< null: undefined in the template
+    base::Json tools;  ///< null: `none` in the template, as transformers passes it
     base::Json extra;  ///< further variables, an object or null
   };
 
-  /// `messages`: [{"role","content", ...}]. Values of messages and tools are untrusted. Role `assistant` and `model` are passed
-  /// as the template expects (Gemma's own accept both). Error(data) where the template calls raise_exception (roles that do
-  /// not alternate, a system role that the model has not), with the template's own words.
+  /// `messages`: [{"role","content", ...}]. Values of messages, tools and extra are untrusted. Role `assistant` and `model` are
+  /// passed as the template expects (Gemma's own accept both). Adjacent segments differ in trust. Error(data) where the template calls raise_exception (roles that do
+  /// not alternate, a system role that the model has not), with the template's own words; where it fails or uses what is not
+  /// supported, with its name and line; and where it passes the limits of steps, text and depth (jinja::Limits).
   virtual std::vector<Segment> render(const base::Json& messages, const Variables& variables) const = 0;
 };
 
