@@ -182,7 +182,7 @@ JsonFields::JsonFields(const Json& object, std::string what) : object_(object), 
 }
 
 const Json* JsonFields::find(std::string_view key) const {
-  const auto place = object_.find(key);
+  const auto place = object_.find(std::string(key));
   return place == object_.end() || place->is_null() ? nullptr : &*place;
 }
 
