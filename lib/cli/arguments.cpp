@@ -163,7 +163,9 @@ Error translated(const CLI::App& app, const CLI::ParseError& error) {
     return {ExitCode::usage, fmt::format("{} and {} cannot be used together", message.substr(0, split), message.substr(split + 10))};
   }
   if (kind == "ConversionError") {
-    return {ExitCode::usage, message.starts_with("Could not convert: ") ? message.substr(19) + ": not a value it takes" : message};
+    const std::size_t split = message.find(" = ");
+    if (!message.starts_with("Could not convert: ") || split == std::string::npos) return {ExitCode::usage, message};
+    return {ExitCode::usage, fmt::format("{}: \"{}\" is not a value it takes", message.substr(19, split - 19), message.substr(split + 3))};
   }
   if (kind == "FileError") return {ExitCode::no_input, message};
   if (kind == "ValidationError") {

@@ -40,7 +40,7 @@ void add_model_options(CLI::App& app, CommonOptions& options) {
   app.add_option("--dtype", options.dtype, "Number format of the weights")
       ->type_name("DTYPE")->check(one_of({"auto", "fp32", "bf16", "fp16"}))->group(group)->capture_default_str();
   app.add_option("--threads", options.threads, "CPU threads, 1 to 1024 (left out, one per core)")
-      ->check(whole_in_range(1, 1024))->group(group);
+      ->check(whole_in_range(1, 1024))->group(group)->default_str("");
   app.add_option("--max-ram", options.max_ram, "Refuse a run that needs more memory (e.g. 4G); exit code 71")
       ->type_name("SIZE")->check(byte_size())->group(group);
   app.add_flag("--plan", options.plan, "Print as JSON what the run would load and need; load nothing")->group(group);

@@ -110,7 +110,7 @@ bool JobReader::fill() {
   for (;;) {
     base::throw_if_stopped();
     pollfd wait{descriptor_, POLLIN, 0};
-    if (poll(&wait, 1, 200) == 0) continue;
+    if (poll(&wait, 1, 200) <= 0) continue;
     const ssize_t size = read(descriptor_, block, sizeof block);
     if (size > 0) buffer_.append(block, static_cast<std::size_t>(size));
     if (size >= 0) return size > 0;

@@ -101,41 +101,42 @@ void RecordWriter::resume_from_stdout() {
     base::log_warning("--resume finds no earlier records: stdout is not a file opened for appending (>> FILE)");
     return;
   }
-  const std::uint64_t whole = scan(kOwnStdout, Source::finished);
-  if (torn_ && ftruncate(STDOUT_FILENO, static_cast<off_t>(whole)) == 0) torn_ = false;
+  const std::uint64_t good = scan(kOwnStdout, Source::finished);
+  if (good < static_cast<std::uint64_t>(facts.st_size) && ftruncate(STDOUT_FILENO, static_cast<off_t>(good)) == 0) torn_ = false;
 }
 
-// Returns the bytes up to the end of the last good line. `torn_` is left true where something else follows it.
+// Returns the size without a torn last line. `torn_` says whether a newline must come before the next record.
 std::uint64_t RecordWriter::scan(const std::string& path, Source source) {
   std::ifstream in(path, std::ios::binary);
   std::uint64_t offset = 0;
   torn_ = false;
   for (std::string line; std::getline(in, line);) {
     const bool unfinished = in.eof();
-    const Slice slice{source, offset, line.size()};
-    note(line, slice);
+    const bool whole = note(line, {source, offset, line.size()});
     if (unfinished) {
       torn_ = true;
-      return offset;
+      return whole ? offset + line.size() : offset;
     }
     offset += line.size() + 1;
   }
   return offset;
 }
 
-void RecordWriter::note(const std::string& line, Slice slice) {
+// False where the line is no JSON.
+bool RecordWriter::note(const std::string& line, Slice slice) {
   Json record;
   try {
     record = base::parse_json(line, "record");
   } catch (const Error&) {
-    return;  // torn by a kill or a full disk: the job is run again
+    return false;  // torn by a kill or a full disk: the job is run again
   }
-  if (!record.is_object() || !record.contains("id") || record.contains("error")) return;
+  if (!record.is_object() || !record.contains("id") || record.contains("error")) return true;
   const auto [entry, fresh] = found_.try_emplace(base::dump_json(record["id"]));
   if (fresh) entry->second.order = found_.size();
   const auto index = record.find("index");
   if (index == record.end() || *index == 0) entry->second.records.clear();
   entry->second.records.push_back(slice);
+  return true;
 }
 
 bool RecordWriter::done(const Json& id, std::size_t count) const {
@@ -168,10 +169,22 @@ void RecordWriter::skip(std::uint64_t place, const Json& id) {
   fill(place, {});
 }
 
+// A tool catches what one job throws and goes on with the next; a failed write must end the batch all the same.
+void RecordWriter::check_not_broken() const {
+  if (broken_) throw *broken_;
+}
+
 void RecordWriter::fill(std::uint64_t place, std::string lines) {
+  check_not_broken();
   waiting_[place] = std::move(lines);
   for (auto first = waiting_.begin(); first != waiting_.end() && first->first == next_print_; first = waiting_.begin()) {
-    emit(first->second, next_print_++);
+    try {
+      emit(first->second, first->first);
+    } catch (const Error& error) {
+      broken_ = error;
+      throw;
+    }
+    ++next_print_;
     waiting_.erase(first);
   }
 }
@@ -188,6 +201,7 @@ void RecordWriter::emit(const std::string& lines, std::uint64_t place) {
 }
 
 int RecordWriter::finish() {
+  check_not_broken();
   if (!waiting_.empty() || next_print_ != next_place_) throw std::logic_error("a batch ended with jobs unanswered");
   if (file_) {
     file_->sync();

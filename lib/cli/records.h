@@ -3,10 +3,12 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "cli/common.h"
 #include "cli/output.h"
@@ -25,6 +27,8 @@ base::Json error_record(const base::Json& id, const Failure& failure);
 /// With `resume`, ids that already have a record without "error" are `done`: in `path`, in `path`.partial, or, where stdout
 /// is a regular file opened for appending (`>> out.jsonl`), in that file. A torn last line does not count. The finished
 /// `path` holds old and new records in the order of the jobs, after the records of ids that are no longer among them.
+///
+/// After a failed write (Error(io)) every later call throws the same, so that no caller can take it for a failed job.
 ///
 /// A job's records are told apart by "index", which begins at 0. Use from one thread.
 class RecordWriter {
@@ -70,7 +74,8 @@ class RecordWriter {
   void open_file(bool resume);
   void resume_from_stdout();
   std::uint64_t scan(const std::string& path, Source source);
-  void note(const std::string& line, Slice slice);
+  bool note(const std::string& line, Slice slice);
+  void check_not_broken() const;
   void fill(std::uint64_t place, std::string lines);
   void emit(const std::string& lines, std::uint64_t place);
   void put_in_place();
@@ -79,6 +84,7 @@ class RecordWriter {
   Output& output_;
   std::string path_, partial_;
   std::unique_ptr<io::OutputFile> file_;
+  std::optional<base::Error> broken_;  ///< why nothing can be written any more
   std::unordered_map<std::string, Entry> found_;
   std::map<std::uint64_t, std::string> waiting_;                 ///< finished before their turn
   std::map<std::uint64_t, std::vector<Slice>> placed_;           ///< with resume: where each job's records lie

@@ -1,5 +1,6 @@
 #include "cli/toml.h"
 
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
@@ -209,29 +210,41 @@ class TomlParser {
   }
 
   Json number(const std::string& word) const {
-    std::string digits;
-    for (std::size_t i = 0; i < word.size(); ++i) {
-      const auto digit = [&word](std::size_t k) { return k < word.size() && std::isxdigit(static_cast<unsigned char>(word[k])); };
-      if (word[i] != '_') digits += word[i];
-      else if (i == 0 || !digit(i - 1) || !digit(i + 1)) fail(fmt::format("\"{}\" is not a value", word));
-    }
-    if (digits.starts_with('+')) digits.erase(0, 1);
+    const std::string digits = without_separators(word);
     const char* end = digits.data() + digits.size();
-    if (digits.size() > 2 && digits[0] == '0' && std::isalpha(static_cast<unsigned char>(digits[1]))) {
-      const int base = digits[1] == 'x' ? 16 : digits[1] == 'o' ? 8 : digits[1] == 'b' ? 2 : 0;
-      std::uint64_t whole = 0;
-      const auto r = base ? std::from_chars(digits.data() + 2, end, whole, base) : std::from_chars_result{end, std::errc::invalid_argument};
-      if (r.ec == std::errc() && r.ptr == end) return whole;
-    }
-    const std::size_t first = digits.starts_with('-') ? 1 : 0;
-    const bool zero_led = digits.size() > first + 1 && digits[first] == '0' && std::isdigit(static_cast<unsigned char>(digits[first + 1]));
+    const auto whole_text = [end](const std::from_chars_result& r) { return r.ec == std::errc() && r.ptr == end; };
     std::uint64_t large = 0;
     std::int64_t whole = 0;
     double real = 0;
-    if (auto r = std::from_chars(digits.data(), end, whole); !zero_led && r.ec == std::errc() && r.ptr == end) return whole;
-    if (auto r = std::from_chars(digits.data(), end, large); !zero_led && r.ec == std::errc() && r.ptr == end) return large;
-    if (auto r = std::from_chars(digits.data(), end, real); !zero_led && r.ec == std::errc() && r.ptr == end && std::isfinite(real)) return real;
+    if (const int base = radix(digits); base != 10) {
+      if (whole_text(std::from_chars(digits.data() + 2, end, large, base))) return large;
+    } else if (!has_leading_zero(digits)) {
+      if (whole_text(std::from_chars(digits.data(), end, whole))) return whole;
+      if (whole_text(std::from_chars(digits.data(), end, large))) return large;
+      const bool fraction = digits.find_first_of(".eE") != std::string::npos;
+      if (fraction && whole_text(std::from_chars(digits.data(), end, real)) && std::isfinite(real)) return real;
+    }
     fail(word.empty() ? "a value is missing" : fmt::format("\"{}\" is not a value (texts stand in quotes)", word));
+  }
+
+  // 1_000: an underscore stands between two digits.
+  std::string without_separators(const std::string& word) const {
+    const auto digit = [&word](std::size_t i) { return i < word.size() && std::isxdigit(static_cast<unsigned char>(word[i])); };
+    std::string out;
+    for (std::size_t i = 0; i < word.size(); ++i) {
+      if (word[i] != '_') out += word[i];
+      else if (i == 0 || !digit(i - 1) || !digit(i + 1)) fail(fmt::format("\"{}\" is not a value", word));
+    }
+    return out.starts_with('+') ? out.substr(1) : out;
+  }
+
+  static int radix(std::string_view digits) {
+    return digits.starts_with("0x") ? 16 : digits.starts_with("0o") ? 8 : digits.starts_with("0b") ? 2 : 10;
+  }
+
+  static bool has_leading_zero(std::string_view digits) {
+    if (digits.starts_with('-')) digits.remove_prefix(1);
+    return digits.size() > 1 && digits[0] == '0' && std::isdigit(static_cast<unsigned char>(digits[1]));
   }
 
   std::string_view text_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
+#include <type_traits>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -13,6 +15,9 @@
 namespace atelier::cli {
 
 namespace {
+
+// Names of the validators, by which harden knows numbers whose type name the tool has changed.
+constexpr const char *kWhole = "whole", *kNumber = "number";
 
 bool is_whole_number(std::string_view text) {
   if (!text.empty() && (text[0] == '-' || text[0] == '+')) text.remove_prefix(1);
@@ -27,10 +32,16 @@ void drop_leading_zeros(std::string& text) {
   text = (negative ? "-" : "") + text.substr(digit);
 }
 
+// `Number` is the widest type of the flag's signedness; CLI11 checks narrower ones.
+template <class Number>
 std::string strict_whole(std::string& text) {
   if (!is_whole_number(text)) return fmt::format("\"{}\" is not a whole number", text);
   drop_leading_zeros(text);
-  return {};
+  Number number{};
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, number);
+  if (result.ec == std::errc() && result.ptr == end) return {};
+  return text[0] == '-' && std::is_unsigned_v<Number> ? fmt::format("{} is negative", text) : fmt::format("{} is too large", text);
 }
 
 bool read_number(std::string_view text, double& number) {
@@ -42,6 +53,15 @@ bool read_number(std::string_view text, double& number) {
 std::string strict_number(std::string& text) {
   double number = 0;
   return read_number(text, number) ? "" : fmt::format("\"{}\" is not a number", text);
+}
+
+bool has_validator(CLI::Option& option, const char* name) {
+  try {
+    option.get_validator(name);
+    return true;
+  } catch (const CLI::OptionNotFound&) {
+    return false;
+  }
 }
 
 std::string quoted_choice_error(const std::string& value, const std::vector<std::string>& choices) {
@@ -58,7 +78,7 @@ CLI::Validator in_range(double low, double high) {
         if (number < low || number > high) return fmt::format("{} is not between {} and {}", text, low, high);
         return {};
       },
-      "");
+      "", kNumber);
 }
 
 CLI::Validator whole_in_range(long long low, long long high) {
@@ -74,7 +94,7 @@ CLI::Validator whole_in_range(long long low, long long high) {
         }
         return {};
       },
-      "");
+      "", kWhole);
 }
 
 CLI::Validator one_of(std::vector<std::string> choices) {
@@ -123,8 +143,13 @@ void harden(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     const std::string type = option->get_type_name();
     if (option->get_items_expected_max() == 0) continue;
-    if (type.starts_with("INT") || type.starts_with("UINT")) option->transform(CLI::Validator(strict_whole, ""));
-    if (type.starts_with("FLOAT")) option->transform(CLI::Validator(strict_number, ""));
+    if (type.starts_with("UINT")) {
+      option->transform(CLI::Validator(strict_whole<std::uint64_t>, ""));
+    } else if (type.starts_with("INT") || has_validator(*option, kWhole)) {
+      option->transform(CLI::Validator(strict_whole<std::int64_t>, ""));
+    } else if (type.starts_with("FLOAT")) {
+      option->transform(CLI::Validator(strict_number, ""));
+    }
     if (option->get_items_expected_max() > 1) {
       option->allow_extra_args(option->get_positional());
     } else if (option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw) {
