@@ -50,7 +50,7 @@ struct Interpreter::LoopState {
   std::vector<Value> source;
   std::function<bool(const Value&)> accept;  ///< null: everything; also when the loop is over
   std::vector<Value> accepted;
-  std::size_t next = 0, index = 0, depth = 0;
+  std::size_t next = 0, index = 0;
   Value last_changed;
   bool changed_before = false;
 
@@ -151,7 +151,6 @@ Interpreter::Flow Interpreter::execute_condition(const Statement& statement) {
 Interpreter::Flow Interpreter::execute_loop(const Statement& statement) {
   auto state = std::make_shared<LoopState>();
   state->source = iterate(evaluate(*statement.expression));
-  state->depth = ++loop_depth_;
   const ScopePtr outer = scope_;
   if (statement.test) {
     state->accept = [this, &statement, outer](const Value& candidate) {
@@ -162,9 +161,8 @@ Interpreter::Flow Interpreter::execute_loop(const Statement& statement) {
   }
   struct Finish {  // the loop variable may outlive the loop in a namespace; what it refers to does not
     LoopState& state;
-    std::size_t& depth;
-    ~Finish() { state.accept = nullptr, --depth; }
-  } finish{*state, loop_depth_};
+    ~Finish() { state.accept = nullptr; }
+  } finish{*state};
   const Value loop = loop_object(state);
   Flow flow = Flow::normal;
   for (; flow != Flow::loop_break && state->fetch(state->index); ++state->index) {
@@ -192,8 +190,8 @@ Value Interpreter::loop_object(const std::shared_ptr<LoopState>& state) {
     if (name == "length") return number(state->length());
     if (name == "revindex") return number(state->length() - index);
     if (name == "revindex0") return number(state->length() - index - 1);
-    if (name == "depth") return number(state->depth);
-    if (name == "depth0") return number(state->depth - 1);
+    if (name == "depth") return number(1);  // it counts recursive loops, which there are none of
+    if (name == "depth0") return number(0);
     if (name == "previtem") return index > 0 ? state->accepted[index - 1] : Value::undefined("there is no previous item");
     if (name == "nextitem") return state->fetch(index + 1) ? state->accepted[index + 1] : Value::undefined("there is no next item");
     if (name == "cycle") {

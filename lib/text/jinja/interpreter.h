@@ -79,7 +79,6 @@ class Interpreter {
   ScopePtr scope_;
   TrackedText* out_ = nullptr;
   std::size_t line_ = 1;
-  std::size_t loop_depth_ = 0;
   std::vector<ScopePtr> captured_scopes_;
   std::vector<std::shared_ptr<Namespace>> namespaces_;
 };

@@ -114,7 +114,7 @@ std::string json_string(const std::string& text, bool ensure_ascii) {
       case '\b': out += "\\b"; break;
       case '\f': out += "\\f"; break;
       default:
-        if (c < 0x20 || (ensure_ascii && c > 0x7F && c < 0x10000)) {
+        if (c < 0x20 || (ensure_ascii && c >= 0x7F && c < 0x10000)) {
           out += fmt::format("\\u{:04x}", c);
         } else if (ensure_ascii && c >= 0x10000) {
           out += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + ((c - 0x10000) >> 10), 0xDC00 + (c & 0x3FF));
