@@ -1,5 +1,7 @@
 #include "cli/generate_records.h"
 
+#include <algorithm>
+
 #include "text/utf8.h"
 
 namespace atelier::cli {
@@ -55,7 +57,8 @@ Json generation_record(const pipelines::TextModel& model, const Json& id, std::s
                        {"prefill_s", result.prefill_seconds},
                        {"decode_s", result.decode_seconds},
                        {"prefill_tok_per_s", rate(result.prompt_tokens, result.prefill_seconds)},
-                       {"decode_tok_per_s", rate(result.decoded_tokens, result.decode_seconds)}};
+                       // The first token comes out of the prompt's pass.
+                       {"decode_tok_per_s", rate(std::max<std::int64_t>(0, result.decoded_tokens - 1), result.decode_seconds)}};
   return record;
 }
 
