@@ -27,8 +27,8 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
   if (word.empty()) return {};
   const auto continues = [word](const std::string& candidate) { return candidate.starts_with(word); };
   const bool unique = std::count_if(candidates.begin(), candidates.end(), continues) == 1;
-  const std::string found = unique ? *std::find_if(candidates.begin(), candidates.end(), continues)
-                                   : base::nearest(word, candidates);
+  const std::string found =
+      unique ? *std::find_if(candidates.begin(), candidates.end(), continues) : base::nearest(word, candidates);
   return found.empty() ? "" : fmt::format("did you mean \"{}{}\"?", prefix, found);
 }
 
@@ -110,7 +110,8 @@ class Normaliser {
   void short_flags(const std::string& arg) {
     const std::string word = arg.substr(1, arg.find('=') - 1);
     if (word.size() > 1 && find("--" + word) != nullptr) {
-      throw Error(ExitCode::usage, fmt::format("unknown flag \"-{}\"", word), fmt::format("did you mean \"--{}\"?", word));
+      throw Error(ExitCode::usage, fmt::format("unknown flag \"-{}\"", word),
+                  fmt::format("did you mean \"--{}\"?", word));
     }
     for (std::size_t i = 1; i < arg.size(); ++i) {
       const std::string name = {'-', arg[i]};
@@ -141,11 +142,13 @@ class Normaliser {
 
   [[noreturn]] void unexpected(const std::string& arg) const {
     std::vector<std::string> commands;
-    for (const CLI::App* sub : app_->get_subcommands([](const CLI::App*) { return true; })) commands.push_back(sub->get_name());
+    for (const CLI::App* sub : app_->get_subcommands([](const CLI::App*) { return true; }))
+      commands.push_back(sub->get_name());
     if (!commands.empty()) {
       throw Error(ExitCode::usage, fmt::format("unknown command \"{}\"", arg), did_you_mean(arg, commands));
     }
-    throw Error(ExitCode::usage, fmt::format("unexpected argument \"{}\"", arg), did_you_mean(arg, long_names(*app_), "--"));
+    throw Error(ExitCode::usage, fmt::format("unexpected argument \"{}\"", arg),
+                did_you_mean(arg, long_names(*app_), "--"));
   }
 
   CLI::App* app_;
@@ -160,12 +163,14 @@ Error translated(const CLI::App& app, const CLI::ParseError& error) {
   const std::string kind = error.get_name();
   if (kind == "ExcludesError") {
     const std::size_t split = message.find(" excludes ");
-    return {ExitCode::usage, fmt::format("{} and {} cannot be used together", message.substr(0, split), message.substr(split + 10))};
+    return {ExitCode::usage,
+            fmt::format("{} and {} cannot be used together", message.substr(0, split), message.substr(split + 10))};
   }
   if (kind == "ConversionError") {
     const std::size_t split = message.find(" = ");
     if (!message.starts_with("Could not convert: ") || split == std::string::npos) return {ExitCode::usage, message};
-    return {ExitCode::usage, fmt::format("{}: \"{}\" is not a value it takes", message.substr(19, split - 19), message.substr(split + 3))};
+    return {ExitCode::usage, fmt::format("{}: \"{}\" is not a value it takes", message.substr(19, split - 19),
+                                         message.substr(split + 3))};
   }
   if (kind == "FileError") return {ExitCode::no_input, message};
   if (kind == "ValidationError") {

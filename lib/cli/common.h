@@ -41,12 +41,11 @@ void add_common_options(CLI::App& app, CommonOptions& options, const std::string
 CLI::Option* add_list(CLI::App& app, const std::string& names, std::vector<std::string>& target,
                       const std::string& description);
 
-/// Runs a tool: sets the tool's name and the stop handlers, builds the parser (`define`), parses, applies the common flags,
-/// runs `body`, flushes and checks stdout, writes the manifest, and turns every exception into one line on stderr and the
-/// contract's exit code (CLI11's own codes become 64, with the nearest flag named; std::bad_alloc and LibTorch's
-/// out-of-memory become 71; anything unknown 70).
-/// `define` gets the parser and returns the body, whose captures own the tool's options (hold them in a shared_ptr: a
-/// std::function copies its captures).
+/// Runs a tool: sets the tool's name and the stop handlers, builds the parser (`define`), parses, applies the common
+/// flags, runs `body`, flushes and checks stdout, writes the manifest, and turns every exception into one line on
+/// stderr and the contract's exit code (CLI11's own codes become 64, with the nearest flag named; std::bad_alloc and
+/// LibTorch's out-of-memory become 71; anything unknown 70). `define` gets the parser and returns the body, whose
+/// captures own the tool's options (hold them in a shared_ptr: a std::function copies its captures).
 int run_main(int argc, char** argv, const std::string& name, const std::string& description,
              const std::function<std::function<int()>(CLI::App&)>& define);
 

@@ -35,7 +35,8 @@ std::vector<std::string> dashed_names(const CLI::Option& option) {
 
 std::string function_name(const std::string& tool) {
   std::string name = "_" + tool;
-  std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
   return name;
 }
 
@@ -44,7 +45,8 @@ std::string bash_case(const CLI::Option& option) {
   switch (argument_of(option)) {
     case Argument::none: return {};
     case Argument::words:
-      return fmt::format("{} COMPREPLY=($(compgen -W \"{}\" -- \"$cur\")); return ;;\n", pattern, fmt::join(choices_of(option), " "));
+      return fmt::format("{} COMPREPLY=($(compgen -W \"{}\" -- \"$cur\")); return ;;\n", pattern,
+                         fmt::join(choices_of(option), " "));
     case Argument::file: return pattern + " _FILES -f; return ;;\n";
     case Argument::folder: return pattern + " _FILES -d; return ;;\n";
     case Argument::text: return pattern + " COMPREPLY=(); return ;;\n";
@@ -75,13 +77,15 @@ complete -F FUNCTION TOOL
 )";
 
 std::string replace_all(std::string text, std::string_view from, std::string_view to) {
-  for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+  for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
+    text.replace(at, from.size(), to);
   return text;
 }
 
 std::vector<std::string> command_names(const CLI::App& app) {
   std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(command->get_name());
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(command->get_name());
   return names;
 }
 
@@ -103,9 +107,12 @@ std::string bash_script(const CLI::App& app, const std::string& tool) {
 std::string zsh_text(const std::string& text) {
   std::string out;
   for (const char c : text) {
-    if (c == '\'') out += "'\\''";
-    else if (c == '[' || c == ']' || c == ':' || c == '\\') out += {'\\', c};
-    else out += c;
+    if (c == '\'')
+      out += "'\\''";
+    else if (c == '[' || c == ']' || c == ':' || c == '\\')
+      out += {'\\', c};
+    else
+      out += c;
   }
   return out;
 }
@@ -115,7 +122,8 @@ std::string zsh_argument(const CLI::Option& option) {
   const std::string label = zsh_text(type.substr(0, type.find(':')));
   switch (argument_of(option)) {
     case Argument::none: return {};
-    case Argument::words: return fmt::format(":{}:({})", label, zsh_text(fmt::format("{}", fmt::join(choices_of(option), " "))));
+    case Argument::words:
+      return fmt::format(":{}:({})", label, zsh_text(fmt::format("{}", fmt::join(choices_of(option), " "))));
     case Argument::file: return fmt::format(":{}:_files", label);
     case Argument::folder: return fmt::format(":{}:_files -/", label);
     case Argument::text: return fmt::format(":{}: ", label);
@@ -130,13 +138,17 @@ std::string zsh_script(const CLI::App& app, const std::string& tool) {
       const bool takes_value = argument_of(*option) != Argument::none;
       const std::string repeat = is_list(*option) ? "*" : "";
       const std::string joint = !takes_value ? "" : name.starts_with("--") ? "=" : "+";
-      lines += fmt::format(" \\\n  '{}{}{}[{}]{}'", repeat, name, joint, zsh_text(option->get_description()), zsh_argument(*option));
+      lines += fmt::format(" \\\n  '{}{}{}[{}]{}'", repeat, name, joint, zsh_text(option->get_description()),
+                           zsh_argument(*option));
     }
   }
   const auto commands = command_names(app);
   if (!commands.empty()) lines += fmt::format(" \\\n  '1:command:({})'", fmt::join(commands, " "));
-  return fmt::format("#compdef {0}\n# zsh completion for {0}; load it with: source <({0} --completions zsh)\n{1}() {{\n_arguments{2}\n}}\n"
-                     "compdef {1} {0}\n", tool, function_name(tool), lines);
+  return fmt::format(
+      "#compdef {0}\n# zsh completion for {0}; load it with: source <({0} --completions zsh)\n{1}() "
+      "{{\n_arguments{2}\n}}\n"
+      "compdef {1} {0}\n",
+      tool, function_name(tool), lines);
 }
 
 }  // namespace

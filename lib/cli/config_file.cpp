@@ -47,7 +47,8 @@ class TomlConfig : public CLI::Config {
     std::replace(name.begin(), name.end(), '_', '-');
     const CLI::Option* option = name.empty() ? nullptr : app_.get_option_no_throw("--" + name);
     if (option == nullptr) {
-      throw Error(ExitCode::usage, fmt::format("{}: unknown key \"{}\"", file_->path, key), did_you_mean(name, long_names(app_)));
+      throw Error(ExitCode::usage, fmt::format("{}: unknown key \"{}\"", file_->path, key),
+                  did_you_mean(name, long_names(app_)));
     }
     if (!option->get_configurable()) {
       throw Error(ExitCode::usage, fmt::format("{}: \"{}\" belongs on the command line", file_->path, key));

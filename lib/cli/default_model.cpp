@@ -17,7 +17,8 @@ namespace {
 
 std::vector<fs::path> candidates(const std::string& name) {
   std::vector<fs::path> found;
-  if (const char* folder = std::getenv("ATELIER_MODELS"); folder != nullptr && *folder != '\0') found.push_back(fs::path(folder) / name);
+  if (const char* folder = std::getenv("ATELIER_MODELS"); folder != nullptr && *folder != '\0')
+    found.push_back(fs::path(folder) / name);
   std::error_code failed;
   const fs::path executable = fs::read_symlink("/proc/self/exe", failed);
   if (failed) return found;

@@ -5,8 +5,8 @@
 namespace atelier::cli {
 
 /// Folder of a model that ships with the project. Looked for, in this order: $ATELIER_MODELS/NAME; relative to the
-/// executable, ../share/atelier/models/NAME (installed); examples/models/NAME in the executable's folder and every folder
-/// above it (built in the source tree). No path is compiled in, so that installed folders can be moved.
+/// executable, ../share/atelier/models/NAME (installed); examples/models/NAME in the executable's folder and every
+/// folder above it (built in the source tree). No path is compiled in, so that installed folders can be moved.
 /// Error(no_input) with a hint where there is none.
 std::string shipped_model(const std::string& name = "tiny-gemma");
 

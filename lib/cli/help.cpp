@@ -74,11 +74,13 @@ std::string names_of(const CLI::Option& option) {
 std::string option_lines(const CLI::Option& option) {
   std::string text = option.get_description();
   const std::string fallback = option.get_default_str();
-  if (!is_flag(option) && !fallback.empty() && fallback != "[]" && fallback != "\"\"") text += fmt::format(" (default {})", fallback);
+  if (!is_flag(option) && !fallback.empty() && fallback != "[]" && fallback != "\"\"")
+    text += fmt::format(" (default {})", fallback);
   if (is_list(option)) text += " (may be repeated)";
   if (option.get_required()) text += " (required)";
   const std::string names = "  " + names_of(option);
-  const std::string gap = names.size() + 2 <= kColumn ? std::string(kColumn - names.size(), ' ') : "\n" + std::string(kColumn, ' ');
+  const std::string gap =
+      names.size() + 2 <= kColumn ? std::string(kColumn - names.size(), ' ') : "\n" + std::string(kColumn, ' ');
   return names + gap + wrapped(text, kColumn) + "\n";
 }
 
@@ -98,10 +100,13 @@ std::string help_text(const CLI::App& app, const std::string& example) {
   std::string out = wrapped(app.get_description(), 0) + "\n\n" + usage(app);
   const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
   if (!commands.empty()) out += "\nCommands:\n";
-  for (const CLI::App* command : commands) out += fmt::format("  {:<30}{}\n", command->get_name(), wrapped(command->get_description(), kColumn));
+  for (const CLI::App* command : commands)
+    out += fmt::format("  {:<30}{}\n", command->get_name(), wrapped(command->get_description(), kColumn));
   // The tool's own groups come first: they are why the user looks.
   std::vector<std::string> groups = app.get_groups();
-  const auto shared = [](const std::string& g) { return g == "Model and device" || g == "Input and output" || g == "Messages" || g == "Help"; };
+  const auto shared = [](const std::string& g) {
+    return g == "Model and device" || g == "Input and output" || g == "Messages" || g == "Help";
+  };
   std::stable_partition(groups.begin(), groups.end(), [&](const std::string& g) { return !shared(g); });
   for (const std::string& group : groups) {
     const auto options = app.get_options([&group](const CLI::Option* o) { return o->get_group() == group; });

@@ -38,8 +38,9 @@ int open_jobs(const std::string& path) {
 bool is_blank(const std::string& line) { return line.find_first_not_of(" \t\r") == std::string::npos; }
 
 // Flags of add_common_options that one job cannot have a value of its own for.
-constexpr const char* kWholeRun[] = {"model", "device", "dtype",   "threads", "max-ram", "plan",     "json",    "jobs",       "resume",
-                                     "manifest", "config", "quiet", "verbose", "progress", "version", "help", "completions"};
+constexpr const char* kWholeRun[] = {"model",   "device",   "dtype",   "threads",  "max-ram",    "plan",
+                                     "json",    "jobs",     "resume",  "manifest", "config",     "quiet",
+                                     "verbose", "progress", "version", "help",     "completions"};
 
 bool concerns_whole_run(const std::string& name, const JobRules& rules) {
   return std::find(std::begin(kWholeRun), std::end(kWholeRun), name) != std::end(kWholeRun) ||
@@ -49,8 +50,10 @@ bool concerns_whole_run(const std::string& name, const JobRules& rules) {
 CLI::Option& job_option(CLI::App& app, const std::string& key, const JobRules& rules) {
   std::string name = key;
   std::replace(name.begin(), name.end(), '_', '-');
-  if (concerns_whole_run(name, rules)) throw Error(ExitCode::usage, fmt::format("\"{}\" cannot be set per job", key), "give it on the command line");
-  CLI::Option* option = name.empty() || key.find('-') != std::string::npos ? nullptr : app.get_option_no_throw("--" + name);
+  if (concerns_whole_run(name, rules))
+    throw Error(ExitCode::usage, fmt::format("\"{}\" cannot be set per job", key), "give it on the command line");
+  CLI::Option* option =
+      name.empty() || key.find('-') != std::string::npos ? nullptr : app.get_option_no_throw("--" + name);
   if (option != nullptr) return *option;
   std::vector<std::string> known = {"id"};
   for (std::string& candidate : long_names(app)) {
@@ -160,7 +163,8 @@ Job JobReader::parse(const std::string& line, bool too_long) const {
     job.fields = base::parse_json(line, where);
     if (!job.fields.is_object()) throw Error(ExitCode::data, where + ": a job is a JSON object");
     if (const auto id = job.fields.find("id"); id != job.fields.end()) {
-      if (!id->is_string() && !id->is_number_integer()) throw Error(ExitCode::data, where + ": \"id\" must be a text or a whole number");
+      if (!id->is_string() && !id->is_number_integer())
+        throw Error(ExitCode::data, where + ": \"id\" must be a text or a whole number");
       job.id = *id;
       job.fields.erase("id");
     }

@@ -17,10 +17,10 @@ namespace atelier::cli {
 
 /// One line of a --jobs file.
 struct Job {
-  std::uint64_t line = 0;                         ///< 1-based
-  base::Json id;                                  ///< a text or an integer; the line's number where it has none
-  base::Json fields = base::Json::object();       ///< everything but the id
-  std::optional<base::Error> error;               ///< why this line cannot be run; it names the line
+  std::uint64_t line = 0;                    ///< 1-based
+  base::Json id;                             ///< a text or an integer; the line's number where it has none
+  base::Json fields = base::Json::object();  ///< everything but the id
+  std::optional<base::Error> error;          ///< why this line cannot be run; it names the line
 };
 
 /// Reads JSON Lines (UTF-8, one object per line, blank lines allowed) one line at a time, from a file or a pipe.
@@ -34,8 +34,8 @@ class JobReader {
   JobReader(const JobReader&) = delete;
   JobReader& operator=(const JobReader&) = delete;
 
-  /// The next job, or nothing at the end. Waits for a slow pipe and throws base::Stopped where a signal arrives meanwhile;
-  /// Error(no_input) where reading fails.
+  /// The next job, or nothing at the end. Waits for a slow pipe and throws base::Stopped where a signal arrives
+  /// meanwhile; Error(no_input) where reading fails.
   std::optional<Job> next();
 
  private:
@@ -50,22 +50,22 @@ class JobReader {
   std::uint64_t line_ = 0;
 };
 
-/// What a tool says about its flags in jobs. The flags of add_common_options that concern the whole run (all but --seed)
-/// need not be listed.
+/// What a tool says about its flags in jobs. The flags of add_common_options that concern the whole run (all but
+/// --seed) need not be listed.
 struct JobRules {
   std::vector<std::string> whole_run;  ///< long names that cannot be set per job: "output", "batch-size", "adapter"
   std::vector<std::string> json;       ///< long names whose objects and arrays are passed on as compact JSON text
 };
 
-/// Sets the flags bound to `app` (a fresh one) from a job's fields: keys are long names with `_` for `-`; texts, numbers,
-/// true and false, arrays for flags that may be repeated (an empty one empties the list); null leaves the default. Values
-/// are checked exactly as on the command line; flags that are required there are not required here, since they may have
-/// been given there.
-/// Error(usage) naming the key, for unknown ones also the nearest.
+/// Sets the flags bound to `app` (a fresh one) from a job's fields: keys are long names with `_` for `-`; texts,
+/// numbers, true and false, arrays for flags that may be repeated (an empty one empties the list); null leaves the
+/// default. Values are checked exactly as on the command line; flags that are required there are not required here,
+/// since they may have been given there. Error(usage) naming the key, for unknown ones also the nearest.
 void apply_job(CLI::App& app, const base::Json& fields, const JobRules& rules = {});
 
-/// The options of one job: a copy of `defaults` (what the command line said) with the job's fields applied. `define` binds
-/// the tool's flags to the options that it is given, and is the same function that the command line is parsed with:
+/// The options of one job: a copy of `defaults` (what the command line said) with the job's fields applied. `define`
+/// binds the tool's flags to the options that it is given, and is the same function that the command line is parsed
+/// with:
 ///
 ///     void define_flags(CLI::App& app, GenerateOptions& options);
 ///     GenerateOptions job = cli::job_options(options, define_flags, job.fields, {.whole_run = {"batch-size"}});

@@ -42,7 +42,8 @@ std::string escape_for_terminal(const std::string& json) {
     const auto b = static_cast<unsigned char>(json[i]);
     const std::size_t length = b < 0x80 ? 1 : b < 0xE0 ? 2 : b < 0xF0 ? 3 : 4;
     unsigned c = length == 1 ? b : b & (0xFFu >> (length + 1));
-    for (std::size_t k = 1; k < length && i + k < json.size(); ++k) c = c << 6 | (static_cast<unsigned char>(json[i + k]) & 0x3Fu);
+    for (std::size_t k = 1; k < length && i + k < json.size(); ++k)
+      c = c << 6 | (static_cast<unsigned char>(json[i + k]) & 0x3Fu);
     if (hidden_on_terminals(c)) {
       out += fmt::format("\\u{:04x}", c);
     } else {
@@ -98,7 +99,8 @@ void flush_standard_output() {
 void guard_standard_descriptors() {
   for (int descriptor = 0; descriptor <= 2; ++descriptor) {
     if (fcntl(descriptor, F_GETFD) != -1 || errno != EBADF) continue;
-    // open() takes the lowest free number, which is this one. Read-only, so that writing to a closed stdout still fails.
+    // open() takes the lowest free number, which is this one. Read-only, so that writing to a closed stdout still
+    // fails.
     if (open("/dev/null", descriptor == 2 ? O_WRONLY : O_RDONLY) != descriptor) return;
   }
 }

@@ -9,7 +9,8 @@
 namespace atelier::cli {
 
 /// The payload's way out. Every byte is written at once (nothing is buffered, so a reader sees tokens as they come) and
-/// every write is checked: Error(io) where stdout is full, closed, or a pipe whose reader has gone while SIGPIPE is ignored.
+/// every write is checked: Error(io) where stdout is full, closed, or a pipe whose reader has gone while SIGPIPE is
+/// ignored.
 class Output {
  public:
   /// `name` is for messages. The descriptor stays the caller's.
@@ -37,8 +38,8 @@ class Output {
 /// Flushes std::cout and C's stdout and checks both; run_main calls it last. Error(io).
 void flush_standard_output();
 
-/// Opens /dev/null in place of a closed stdin, stdout or stderr, so that no later file lands on these numbers; writing to
-/// such a stdout fails.
+/// Opens /dev/null in place of a closed stdin, stdout or stderr, so that no later file lands on these numbers; writing
+/// to such a stdout fails.
 void guard_standard_descriptors();
 
 }  // namespace atelier::cli

@@ -18,9 +18,15 @@ std::uint64_t Plan::total() const {
 bool Plan::fits() const { return !max_ram || total() <= *max_ram; }
 
 base::Json plan_json(const Plan& plan) {
-  base::Json model = {{"family", plan.family}, {"files", plan.files}, {"tensors", plan.tensors}, {"parameters", plan.parameters}};
-  base::Json bytes = {{"weights", plan.weights}, {"cache", plan.cache}, {"activations", plan.activations}, {"total", plan.total()}};
-  return {{"model", std::move(model)}, {"missing", plan.missing}, {"unused", plan.unused}, {"bytes", std::move(bytes)}, {"fits", plan.fits()}};
+  base::Json model = {
+      {"family", plan.family}, {"files", plan.files}, {"tensors", plan.tensors}, {"parameters", plan.parameters}};
+  base::Json bytes = {
+      {"weights", plan.weights}, {"cache", plan.cache}, {"activations", plan.activations}, {"total", plan.total()}};
+  return {{"model", std::move(model)},
+          {"missing", plan.missing},
+          {"unused", plan.unused},
+          {"bytes", std::move(bytes)},
+          {"fits", plan.fits()}};
 }
 
 int plan_exit_code(const Plan& plan) {
@@ -29,10 +35,11 @@ int plan_exit_code(const Plan& plan) {
 
 void require_fit(const Plan& plan) {
   if (plan.fits()) return;
-  throw base::Error(base::ExitCode::out_of_memory,
-                    fmt::format("the run needs about {}, --max-ram is {}", human_bytes(plan.total()), human_bytes(*plan.max_ram)),
-                    fmt::format("weights {}, cache {}, activations {}", human_bytes(plan.weights), human_bytes(plan.cache),
-                                human_bytes(plan.activations)));
+  throw base::Error(
+      base::ExitCode::out_of_memory,
+      fmt::format("the run needs about {}, --max-ram is {}", human_bytes(plan.total()), human_bytes(*plan.max_ram)),
+      fmt::format("weights {}, cache {}, activations {}", human_bytes(plan.weights), human_bytes(plan.cache),
+                  human_bytes(plan.activations)));
 }
 
 std::string human_bytes(std::uint64_t bytes) {

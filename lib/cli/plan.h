@@ -11,10 +11,10 @@ namespace atelier::cli {
 
 /// What a run would need, found out from headers alone.
 struct Plan {
-  std::string family;               ///< "gemma2", ...
-  std::vector<std::string> files;   ///< weight files
-  std::uint64_t tensors = 0;        ///< in those files
-  std::uint64_t parameters = 0;     ///< elements of the tensors that the model uses
+  std::string family;              ///< "gemma2", ...
+  std::vector<std::string> files;  ///< weight files
+  std::uint64_t tensors = 0;       ///< in those files
+  std::uint64_t parameters = 0;    ///< elements of the tensors that the model uses
   std::vector<std::string> missing, unused;
   std::uint64_t weights = 0, cache = 0, activations = 0;  ///< bytes
   std::optional<std::uint64_t> max_ram;                   ///< bytes; nothing: no limit was set
@@ -29,8 +29,8 @@ base::Json plan_json(const Plan& plan);
 /// For --plan: 0, or 71 where the run would not fit.
 int plan_exit_code(const Plan& plan);
 
-/// Without --plan: refuses to start a run over --max-ram. Error(out_of_memory) "the run needs about 5.9 GiB, --max-ram is
-/// 4.0 GiB".
+/// Without --plan: refuses to start a run over --max-ram. Error(out_of_memory) "the run needs about 5.9 GiB, --max-ram
+/// is 4.0 GiB".
 void require_fit(const Plan& plan);
 
 /// "5.9 GiB", "512 MiB", "17 bytes".

@@ -52,11 +52,13 @@ std::string folder_of(const std::string& path) {
 }  // namespace
 
 Json error_record(const Json& id, const Failure& failure) {
-  const std::string text = failure.hint.empty() ? failure.message : fmt::format("{} ({})", failure.message, failure.hint);
+  const std::string text =
+      failure.hint.empty() ? failure.message : fmt::format("{} ({})", failure.message, failure.hint);
   return {{"id", id}, {"error", text}, {"code", static_cast<int>(failure.code)}};
 }
 
-RecordWriter::RecordWriter(Output& output, std::string path, bool resume) : output_(output), path_(std::move(path)), resume_(resume) {
+RecordWriter::RecordWriter(Output& output, std::string path, bool resume)
+    : output_(output), path_(std::move(path)), resume_(resume) {
   if (!path_.empty()) {
     open_file(resume);
   } else if (resume) {
@@ -102,7 +104,8 @@ void RecordWriter::resume_from_stdout() {
     return;
   }
   const std::uint64_t good = scan(kOwnStdout, Source::finished);
-  if (good < static_cast<std::uint64_t>(facts.st_size) && ftruncate(STDOUT_FILENO, static_cast<off_t>(good)) == 0) torn_ = false;
+  if (good < static_cast<std::uint64_t>(facts.st_size) && ftruncate(STDOUT_FILENO, static_cast<off_t>(good)) == 0)
+    torn_ = false;
 }
 
 // Returns the size without a torn last line. `torn_` says whether a newline must come before the next record.
@@ -177,7 +180,8 @@ void RecordWriter::check_not_broken() const {
 void RecordWriter::fill(std::uint64_t place, std::string lines) {
   check_not_broken();
   waiting_[place] = std::move(lines);
-  for (auto first = waiting_.begin(); first != waiting_.end() && first->first == next_print_; first = waiting_.begin()) {
+  for (auto first = waiting_.begin(); first != waiting_.end() && first->first == next_print_;
+       first = waiting_.begin()) {
     try {
       emit(first->second, first->first);
     } catch (const Error& error) {
@@ -248,7 +252,8 @@ void RecordWriter::assemble() {
       in.clear();
       in.seekg(static_cast<std::streamoff>(slice.offset));
       if (!in.read(bytes.data(), static_cast<std::streamsize>(slice.size))) {
-        throw Error(ExitCode::io, fmt::format("{}: changed while it was being resumed", slice.source == Source::partial ? partial_ : path_));
+        throw Error(ExitCode::io, fmt::format("{}: changed while it was being resumed",
+                                              slice.source == Source::partial ? partial_ : path_));
       }
       out.write(bytes + "\n");
     };
@@ -268,8 +273,10 @@ void RecordWriter::stop() {
     if (partial_size_ == 0) io::file_system().remove(partial_);
   }
   if ((keeps && partial_size_ > 0) || appends_) {
-    throw base::Stopped(ExitCode::resumable, fmt::format("stopped by {}; finished records are in {}", name, keeps ? partial_ : "stdout's file"),
-                        resume_ ? "the same command goes on from there" : "the same command with --resume goes on from there");
+    throw base::Stopped(
+        ExitCode::resumable,
+        fmt::format("stopped by {}; finished records are in {}", name, keeps ? partial_ : "stdout's file"),
+        resume_ ? "the same command goes on from there" : "the same command with --resume goes on from there");
   }
   const auto code = base::stop_signal() == SIGINT ? ExitCode::interrupted : ExitCode::terminated;
   throw base::Stopped(code, fmt::format("stopped by {}", name));

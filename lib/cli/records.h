@@ -24,9 +24,10 @@ base::Json error_record(const base::Json& id, const Failure& failure);
 /// With `path` empty they go to stdout, each as soon as those before it are there. Else they are added line by line to
 /// `path`.partial, which becomes `path` when the batch is done, so `path` is always whole.
 ///
-/// With `resume`, ids that already have a record without "error" are `done`: in `path`, in `path`.partial, or, where stdout
-/// is a regular file opened for appending (`>> out.jsonl`), in that file. A torn last line does not count. The finished
-/// `path` holds old and new records in the order of the jobs, after the records of ids that are no longer among them.
+/// With `resume`, ids that already have a record without "error" are `done`: in `path`, in `path`.partial, or, where
+/// stdout is a regular file opened for appending (`>> out.jsonl`), in that file. A torn last line does not count. The
+/// finished `path` holds old and new records in the order of the jobs, after the records of ids that are no longer
+/// among them.
 ///
 /// After a failed write (Error(io)) every later call throws the same, so that no caller can take it for a failed job.
 ///
@@ -49,12 +50,12 @@ class RecordWriter {
   /// For an id that is done: its old records stand at this place.
   void skip(std::uint64_t place, const base::Json& id);
 
-  /// All jobs are through: puts the file in place. Returns the exit code of the batch: 0, or 3 where some failed (stderr
-  /// says how many).
+  /// All jobs are through: puts the file in place. Returns the exit code of the batch: 0, or 3 where some failed
+  /// (stderr says how many).
   int finish();
 
-  /// The run is being stopped by a signal: keeps what is there and throws base::Stopped, with code 75 where the records are
-  /// kept for --resume, else 130 or 143.
+  /// The run is being stopped by a signal: keeps what is there and throws base::Stopped, with code 75 where the records
+  /// are kept for --resume, else 130 or 143.
   [[noreturn]] void stop();
 
   std::uint64_t failed() const { return failed_; }
@@ -86,8 +87,8 @@ class RecordWriter {
   std::unique_ptr<io::OutputFile> file_;
   std::optional<base::Error> broken_;  ///< why nothing can be written any more
   std::unordered_map<std::string, Entry> found_;
-  std::map<std::uint64_t, std::string> waiting_;                 ///< finished before their turn
-  std::map<std::uint64_t, std::vector<Slice>> placed_;           ///< with resume: where each job's records lie
+  std::map<std::uint64_t, std::string> waiting_;        ///< finished before their turn
+  std::map<std::uint64_t, std::vector<Slice>> placed_;  ///< with resume: where each job's records lie
   std::uint64_t next_place_ = 0, next_print_ = 0, failed_ = 0, partial_size_ = 0;
   bool resume_ = false, direct_ = false;
   bool appends_ = false;  ///< to stdout's file, which --resume has read

@@ -36,7 +36,8 @@ bool says_out_of_memory(const std::string& text) {
 std::string out_of_memory_message(const std::string& text) {
   const std::size_t at = text.find("you tried to allocate ");
   std::string digits;
-  for (std::size_t i = at + 22; at != std::string::npos && i < text.size() && std::isdigit(static_cast<unsigned char>(text[i])); ++i) {
+  for (std::size_t i = at + 22;
+       at != std::string::npos && i < text.size() && std::isdigit(static_cast<unsigned char>(text[i])); ++i) {
     digits += text[i];
   }
   return digits.empty() ? "out of memory" : fmt::format("out of memory ({} bytes more were asked for)", digits);
@@ -46,9 +47,9 @@ void apply_message_options(const CommonOptions& options) {
   base::set_log_level(options.quiet     ? base::LogLevel::quiet
                       : options.verbose ? base::LogLevel::verbose
                                         : base::LogLevel::normal);
-  base::set_progress_mode(options.progress == "always"                    ? base::ProgressMode::always
+  base::set_progress_mode(options.progress == "always"                   ? base::ProgressMode::always
                           : options.progress == "never" || options.quiet ? base::ProgressMode::never
-                                                                          : base::ProgressMode::automatic);
+                                                                         : base::ProgressMode::automatic);
 }
 
 int report(const Failure& failure) {
@@ -92,7 +93,8 @@ Failure describe_failure(const std::exception& error) {
   const std::string text = error.what();
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return {ExitCode::out_of_memory, "out of memory", {}};
   if (const auto* system = dynamic_cast<const std::system_error*>(&error);
-      system != nullptr && (system->code() == std::errc::not_enough_memory || system->code() == std::errc::resource_unavailable_try_again)) {
+      system != nullptr &&
+      (system->code() == std::errc::not_enough_memory || system->code() == std::errc::resource_unavailable_try_again)) {
     return {ExitCode::out_of_memory, "out of memory: " + first_line(text), {}};
   }
   if (says_out_of_memory(text)) {

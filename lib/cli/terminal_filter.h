@@ -7,9 +7,9 @@
 namespace atelier::cli {
 
 /// Removes from text what could drive a terminal, so that a model's output cannot: C0 controls except newline and tab,
-/// DEL, C1 controls, escape sequences as a whole (ESC x, CSI, OSC, DCS, SOS, PM, APC; 7-bit or 8-bit as U+0080..9F), and the
-/// characters that reorder text (U+202A..202E, U+2066..2069). Bytes that are not UTF-8 become U+FFFD. A sequence that never
-/// ends is cut off by the next newline, so that it cannot swallow the rest of a reply.
+/// DEL, C1 controls, escape sequences as a whole (ESC x, CSI, OSC, DCS, SOS, PM, APC; 7-bit or 8-bit as U+0080..9F),
+/// and the characters that reorder text (U+202A..202E, U+2066..2069). Bytes that are not UTF-8 become U+FFFD. A
+/// sequence that never ends is cut off by the next newline, so that it cannot swallow the rest of a reply.
 ///
 /// Works byte by byte: however a text is cut into chunks, the same comes out.
 /// Reference: ECMA-48, and https://vt100.net/emu/dec_ansi_parser for the states.

@@ -23,7 +23,8 @@ void append_utf8(std::string& out, std::uint32_t c) {
   } else if (c < 0x800) {
     out += {static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 0x3F))};
   } else if (c < 0x10000) {
-    out += {static_cast<char>(0xE0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 0x3F)), static_cast<char>(0x80 | (c & 0x3F))};
+    out += {static_cast<char>(0xE0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 0x3F)),
+            static_cast<char>(0x80 | (c & 0x3F))};
   } else {
     out += {static_cast<char>(0xF0 | c >> 18), static_cast<char>(0x80 | (c >> 12 & 0x3F)),
             static_cast<char>(0x80 | (c >> 6 & 0x3F)), static_cast<char>(0x80 | (c & 0x3F))};
@@ -171,7 +172,8 @@ class TomlParser {
 
   void text_byte(std::string& out, char c) const {
     const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\t' && c != '\n' && c != '\r') || byte == 0x7F) fail("a control character in a text; write it as \\u00XX");
+    if ((byte < 0x20 && c != '\t' && c != '\n' && c != '\r') || byte == 0x7F)
+      fail("a control character in a text; write it as \\u00XX");
     out += c;
   }
 
@@ -229,11 +231,15 @@ class TomlParser {
 
   // 1_000: an underscore stands between two digits.
   std::string without_separators(const std::string& word) const {
-    const auto digit = [&word](std::size_t i) { return i < word.size() && std::isxdigit(static_cast<unsigned char>(word[i])); };
+    const auto digit = [&word](std::size_t i) {
+      return i < word.size() && std::isxdigit(static_cast<unsigned char>(word[i]));
+    };
     std::string out;
     for (std::size_t i = 0; i < word.size(); ++i) {
-      if (word[i] != '_') out += word[i];
-      else if (i == 0 || !digit(i - 1) || !digit(i + 1)) fail(fmt::format("\"{}\" is not a value", word));
+      if (word[i] != '_')
+        out += word[i];
+      else if (i == 0 || !digit(i - 1) || !digit(i + 1))
+        fail(fmt::format("\"{}\" is not a value", word));
     }
     return out.starts_with('+') ? out.substr(1) : out;
   }

@@ -8,10 +8,9 @@
 namespace atelier::cli {
 
 /// Reads the part of TOML 1.0 that a file of settings needs: `key = value` with bare or quoted keys, comments, all four
-/// kinds of strings, integers (decimal, 0x, 0o, 0b), floats, booleans, and arrays over several lines. Tables, dotted keys
-/// and dates are refused by name, since no flag takes them.
-/// Returns an object in file order. `name` (the file's) and the line start every message: Error(data).
-/// Reference: https://toml.io/en/v1.0.0
+/// kinds of strings, integers (decimal, 0x, 0o, 0b), floats, booleans, and arrays over several lines. Tables, dotted
+/// keys and dates are refused by name, since no flag takes them. Returns an object in file order. `name` (the file's)
+/// and the line start every message: Error(data). Reference: https://toml.io/en/v1.0.0
 base::Json parse_toml(std::string_view text, const std::string& name);
 
 }  // namespace atelier::cli

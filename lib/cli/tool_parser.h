@@ -8,8 +8,8 @@
 
 namespace atelier::cli {
 
-/// The parser of a whole tool, as run_main makes it; it knows which CommonOptions the tool registered. Jobs of a batch are
-/// read by plain CLI::Apps.
+/// The parser of a whole tool, as run_main makes it; it knows which CommonOptions the tool registered. Jobs of a batch
+/// are read by plain CLI::Apps.
 class ToolParser : public CLI::App {
  public:
   using CLI::App::App;

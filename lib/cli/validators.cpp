@@ -41,7 +41,8 @@ std::string strict_whole(std::string& text) {
   const char* end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, number);
   if (result.ec == std::errc() && result.ptr == end) return {};
-  return text[0] == '-' && std::is_unsigned_v<Number> ? fmt::format("{} is negative", text) : fmt::format("{} is too large", text);
+  return text[0] == '-' && std::is_unsigned_v<Number> ? fmt::format("{} is negative", text)
+                                                      : fmt::format("{} is too large", text);
 }
 
 bool read_number(std::string_view text, double& number) {
@@ -101,7 +102,8 @@ CLI::Validator one_of(std::vector<std::string> choices) {
   std::string description = fmt::format("{{{}}}", fmt::join(choices, ","));
   return CLI::Validator(
       [choices = std::move(choices)](std::string& value) {
-        return std::find(choices.begin(), choices.end(), value) != choices.end() ? "" : quoted_choice_error(value, choices);
+        return std::find(choices.begin(), choices.end(), value) != choices.end() ? ""
+                                                                                 : quoted_choice_error(value, choices);
       },
       std::move(description));
 }

@@ -21,9 +21,9 @@ CLI::Validator byte_size();
 /// The words that a flag accepts, read from its type description "{a,b}"; empty where it is free.
 std::vector<std::string> choices_of(const CLI::Option& option);
 
-/// Makes every flag strict, whichever way it was added: numbers must be whole decimal numbers or finite decimal fractions
-/// (CLI11 reads "" as 0, "010" as 8, and "nan"), lists take one value per mention and do not split "[a,b]", and the last
-/// mention of a single-valued flag counts.
+/// Makes every flag strict, whichever way it was added: numbers must be whole decimal numbers or finite decimal
+/// fractions (CLI11 reads "" as 0, "010" as 8, and "nan"), lists take one value per mention and do not split "[a,b]",
+/// and the last mention of a single-valued flag counts.
 void harden(CLI::App& app);
 
 }  // namespace atelier::cli

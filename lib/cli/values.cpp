@@ -30,7 +30,8 @@ std::string scalar_text(const Json& value, const std::string& key) {
 
 bool holds_number(const CLI::Option& option) {
   const std::string type = option.get_type_name();
-  return !type.starts_with("TEXT") && !type.starts_with("FILE") && !type.starts_with("DIR") && !type.starts_with("PATH");
+  return !type.starts_with("TEXT") && !type.starts_with("FILE") && !type.starts_with("DIR") &&
+         !type.starts_with("PATH");
 }
 
 Json typed(const CLI::Option& option, const std::string& text) {
@@ -41,7 +42,8 @@ Json typed(const CLI::Option& option, const std::string& text) {
   std::uint64_t large = 0;
   if (auto r = std::from_chars(text.data(), end, large); r.ec == std::errc() && r.ptr == end) return large;
   double number = 0;
-  if (auto r = std::from_chars(text.data(), end, number); r.ec == std::errc() && r.ptr == end && std::isfinite(number)) {
+  if (auto r = std::from_chars(text.data(), end, number);
+      r.ec == std::errc() && r.ptr == end && std::isfinite(number)) {
     return number;
   }
   return text.empty() ? Json(nullptr) : Json(text);
@@ -59,7 +61,8 @@ Json effective_value(const CLI::Option& option) {
 
 }  // namespace
 
-std::vector<std::string> option_texts(const CLI::Option& option, const Json& value, const std::string& key, bool json_text) {
+std::vector<std::string> option_texts(const CLI::Option& option, const Json& value, const std::string& key,
+                                      bool json_text) {
   if (is_flag(option)) {
     if (!value.is_boolean()) throw Error(ExitCode::usage, fmt::format("\"{}\" must be true or false", key));
     return {value.get<bool>() ? "true" : "false"};

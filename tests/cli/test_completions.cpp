@@ -12,7 +12,8 @@ namespace {
 std::vector<std::string> offered(const TempFolder& folder, const std::vector<std::string>& words) {
   std::string script = "set -e\nsource ./completion.bash\nCOMP_WORDS=(";
   for (const std::string& word : words) script += "'" + word + "' ";
-  script += ")\nCOMP_CWORD=" + std::to_string(words.size() - 1) + "\n_test_tool || true\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n";
+  script += ")\nCOMP_CWORD=" + std::to_string(words.size() - 1) +
+            "\n_test_tool || true\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n";
   const Result r = run({.program = "/bin/bash", .args = {"--norc", "-c", script}, .folder = folder.path().string()});
   CHECK(r.code == 0);
   CHECK(r.err.empty());
@@ -49,7 +50,8 @@ TEST_CASE("zsh's script is well-formed") {
   REQUIRE(made.code == 0);
   CHECK(made.out.starts_with("#compdef test-tool\n"));
   CHECK(made.out.find("'--dtype=[Number format of the weights]:DTYPE:(auto fp32 bf16 fp16)'") != std::string::npos);
-  CHECK(made.out.find("'--config=[Read settings from a TOML file\\: flag names as keys]:FILE:_files'") != std::string::npos);
+  CHECK(made.out.find("'--config=[Read settings from a TOML file\\: flag names as keys]:FILE:_files'") !=
+        std::string::npos);
   CHECK(made.out.find("'*--stop=[Stop text]:TEXT: '") != std::string::npos);
   CHECK(made.out.find("'--json[") != std::string::npos);
   const std::string path = folder.write("_test_tool", made.out);

@@ -29,14 +29,21 @@ void check_refused(const std::string& text, const std::string& message) {
 
 TEST_CASE("TOML values") {
   CHECK(parse_toml("", "f").dump() == "{}");
-  CHECK(parse_toml("a = 1\r\n b-c_D9=\"x # y, z\" # comment\n\n'q r' = true", "f").dump() == R"({"a":1,"b-c_D9":"x # y, z","q r":true})");
-  CHECK(parse_toml("a = 'C:\\n'\nb = \"t\\tq\\\"\\u00e9\\U0001F600\"", "f").dump() == R"({"a":"C:\\n","b":"t\tq\"é😀"})");
-  CHECK(parse_toml("a = \"\"\"\none\ntwo \\\n   three\"\"\"\nb = '''\nx\\\n'y''''", "f").dump() == R"({"a":"one\ntwo three","b":"x\\\n'y'"})");
-  CHECK(parse_toml("a = [1, 2,\n # c\n 'x' ,]\nb=[]\nc=[[1],[2]]", "f").dump() == R"({"a":[1,2,"x"],"b":[],"c":[[1],[2]]})");
+  CHECK(parse_toml("a = 1\r\n b-c_D9=\"x # y, z\" # comment\n\n'q r' = true", "f").dump() ==
+        R"({"a":1,"b-c_D9":"x # y, z","q r":true})");
+  CHECK(parse_toml("a = 'C:\\n'\nb = \"t\\tq\\\"\\u00e9\\U0001F600\"", "f").dump() ==
+        R"({"a":"C:\\n","b":"t\tq\"é😀"})");
+  CHECK(parse_toml("a = \"\"\"\none\ntwo \\\n   three\"\"\"\nb = '''\nx\\\n'y''''", "f").dump() ==
+        R"({"a":"one\ntwo three","b":"x\\\n'y'"})");
+  CHECK(parse_toml("a = [1, 2,\n # c\n 'x' ,]\nb=[]\nc=[[1],[2]]", "f").dump() ==
+        R"({"a":[1,2,"x"],"b":[],"c":[[1],[2]]})");
   CHECK(parse_toml("a=+1_000\nb=0xFF\nc=0o17\nd=0b101\ne=-3\nf=18446744073709551615", "f").dump() ==
         R"({"a":1000,"b":255,"c":15,"d":5,"e":-3,"f":18446744073709551615})");
   CHECK(parse_toml("a=1.5\nb=-2e-3\nc=1_0.5", "f").dump() == R"({"a":1.5,"b":-0.002,"c":10.5})");
-  CHECK(parse_toml("\xEF\xBB\xBF" "a=1", "f").dump() == R"({"a":1})");
+  CHECK(parse_toml("\xEF\xBB\xBF"
+                   "a=1",
+                   "f")
+            .dump() == R"({"a":1})");
 }
 
 TEST_CASE("TOML that is refused, with its line") {
@@ -121,7 +128,8 @@ TEST_CASE("--config: keys are flags, and the command line wins") {
   refused("max-tokens = [1]", 64, bad + ": \"max-tokens\" takes one value, not an array");
   refused("chat = 1", 64, bad + ": \"chat\" must be true or false");
   refused("prompt = true", 64, bad + ": \"prompt\" must be a text or a number, not true or false");
-  refused("device = \"gpu\"", 64, "--device: \"gpu\" is not one of auto, cpu, cuda, cuda:N\nhint: did you mean \"cpu\"?");
+  refused("device = \"gpu\"", 64,
+          "--device: \"gpu\" is not one of auto, cpu, cuda, cuda:N\nhint: did you mean \"cpu\"?");
   refused("a = ", 65, bad + ": line 1: a value is missing");
   const Result missing = call({"--config", folder.file("none.toml")});
   CHECK(missing.code == 66);

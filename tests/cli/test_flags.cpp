@@ -81,9 +81,12 @@ TEST_CASE("unknown flags are named, with the nearest") {
 }
 
 TEST_CASE("wrong values are named, with the nearest") {
-  check_usage_error({"--device", "cudda"}, "--device: \"cudda\" is not one of auto, cpu, cuda, cuda:N", "did you mean \"cuda\"?");
-  check_usage_error({"--device", "cuda:"}, "--device: \"cuda:\" is not one of auto, cpu, cuda, cuda:N", "did you mean \"cuda\"?");
-  check_usage_error({"--dtype", "fp31"}, "--dtype: \"fp31\" is not one of auto, fp32, bf16, fp16", "did you mean \"fp32\"?");
+  check_usage_error({"--device", "cudda"}, "--device: \"cudda\" is not one of auto, cpu, cuda, cuda:N",
+                    "did you mean \"cuda\"?");
+  check_usage_error({"--device", "cuda:"}, "--device: \"cuda:\" is not one of auto, cpu, cuda, cuda:N",
+                    "did you mean \"cuda\"?");
+  check_usage_error({"--dtype", "fp31"}, "--dtype: \"fp31\" is not one of auto, fp32, bf16, fp16",
+                    "did you mean \"fp32\"?");
   check_usage_error({"--threads", "0"}, "--threads: 0 is not between 1 and 1024");
   check_usage_error({"--threads", "1025"}, "--threads: 1025 is not between 1 and 1024");
   check_usage_error({"-n", "abc"}, "--max-tokens: \"abc\" is not a whole number");
@@ -109,8 +112,8 @@ TEST_CASE("--version and --help print before anything else is looked at") {
   const Result r = call({"--help", "--model", "/nowhere", "--config", "/nowhere"});
   CHECK(r.code == 0);
   CHECK(r.err.empty());
-  for (const char* part : {"\nText:\n", "\nModel and device:\n", "-p, --prompt TEXT", "--dtype auto|fp32|bf16|fp16", "(default 256)",
-                           "\nExample:\n  test-tool -p", "\nExit codes:\n", "   71  out of memory"}) {
+  for (const char* part : {"\nText:\n", "\nModel and device:\n", "-p, --prompt TEXT", "--dtype auto|fp32|bf16|fp16",
+                           "(default 256)", "\nExample:\n  test-tool -p", "\nExit codes:\n", "   71  out of memory"}) {
     INFO(part);
     CHECK(r.out.find(part) != std::string::npos);
   }

@@ -1,6 +1,6 @@
 // JSON Lines jobs and the records they leave.
-#include <csignal>
 #include <doctest/doctest.h>
+#include <csignal>
 #include <fstream>
 
 #include "base/json.h"
@@ -41,7 +41,8 @@ void define_flags(CLI::App& app, Options& o) {
 }
 
 Options apply(const std::string& json, const Options& defaults = {}) {
-  return cli::job_options(defaults, define_flags, Json::parse(json), {.whole_run = {"batch-size"}, .json = {"json-schema"}});
+  return cli::job_options(defaults, define_flags, Json::parse(json),
+                          {.whole_run = {"batch-size"}, .json = {"json-schema"}});
 }
 
 void check_refused(const std::string& json, const std::string& message, const std::string& hint = "") {
@@ -76,7 +77,8 @@ TEST_CASE("a job's fields replace the defaults, and only those") {
   const Options none = apply("{}");
   CHECK(none.prompt == "default");
   CHECK(none.stops == std::vector<std::string>{"S"});
-  const Options all = apply(R"({"prompt":"-x","max_tokens":7,"temperature":1e-1,"chat":true,"stop":["[a]","","{}"],"seed":18446744073709551615})");
+  const Options all = apply(
+      R"({"prompt":"-x","max_tokens":7,"temperature":1e-1,"chat":true,"stop":["[a]","","{}"],"seed":18446744073709551615})");
   CHECK(all.prompt == "-x");
   CHECK(all.max_tokens == 7);
   CHECK(all.temperature == 0.1);
@@ -101,9 +103,10 @@ TEST_CASE("a job's wrong keys and values are named") {
   check_refused(R"({"max-tokens":1})", "unknown key \"max-tokens\"", "did you mean \"max_tokens\"?");
   check_refused(R"({"":1})", "unknown key \"\"");
   check_refused(R"({"p":1})", "unknown key \"p\"", "did you mean \"prompt\"?");
-  for (const char* key : {"model", "device", "dtype", "threads", "config", "jobs", "json", "manifest", "plan", "max_ram", "quiet", "verbose",
-                          "progress", "resume", "batch_size", "version", "help"}) {
-    check_refused("{\"" + std::string(key) + "\":1}", "\"" + std::string(key) + "\" cannot be set per job", "give it on the command line");
+  for (const char* key : {"model", "device", "dtype", "threads", "config", "jobs", "json", "manifest", "plan",
+                          "max_ram", "quiet", "verbose", "progress", "resume", "batch_size", "version", "help"}) {
+    check_refused("{\"" + std::string(key) + "\":1}", "\"" + std::string(key) + "\" cannot be set per job",
+                  "give it on the command line");
   }
   check_refused(R"({"prompt":true})", "\"prompt\" must be a text or a number, not true or false");
   check_refused(R"({"prompt":{"a":1}})", "\"prompt\" must be a text or a number, not object");
@@ -118,8 +121,10 @@ TEST_CASE("a job's wrong keys and values are named") {
 }
 
 TEST_CASE("lines become jobs; bad ones are told apart from good ones") {
-  const auto jobs = read_all("\xEF\xBB\xBF{\"id\":\"a\",\"prompt\":\"x\"}\r\n\n   \n{\"prompt\":\"y\"}\n{\"id\":-3}\nnot json\n[1]\n{\"id\":1.5}\n{\"id\":null}\n"
-                             "{\"a\":1,\"a\":2}\n{\"id\":\"last\"}");
+  const auto jobs = read_all(
+      "\xEF\xBB\xBF{\"id\":\"a\",\"prompt\":\"x\"}\r\n\n   \n{\"prompt\":\"y\"}\n{\"id\":-3}\nnot "
+      "json\n[1]\n{\"id\":1.5}\n{\"id\":null}\n"
+      "{\"a\":1,\"a\":2}\n{\"id\":\"last\"}");
   REQUIRE(jobs.size() == 9);
   CHECK(jobs[0].id == "a");
   CHECK(jobs[0].fields == Json({{"prompt", "x"}}));
@@ -139,7 +144,8 @@ TEST_CASE("lines become jobs; bad ones are told apart from good ones") {
 }
 
 TEST_CASE("a line that is too long is one error, and the next line is read") {
-  const auto jobs = read_all("{\"prompt\":\"" + std::string(200000, 'x') + "\"}\n{\"id\":2}\n" + std::string(300000, 'y'), 100000);
+  const auto jobs =
+      read_all("{\"prompt\":\"" + std::string(200000, 'x') + "\"}\n{\"id\":2}\n" + std::string(300000, 'y'), 100000);
   REQUIRE(jobs.size() == 3);
   CHECK(std::string(jobs[0].error->what()) == "line 1: longer than 100000 bytes");
   CHECK_FALSE(jobs[1].error.has_value());
@@ -172,9 +178,11 @@ TEST_CASE("missing files of jobs") {
 }
 
 TEST_CASE("a batch: records in input order, bad lines among them, exit code 3") {
-  const Result r = batch({"--jobs", "-", "--seed", "5", "-n", "9", "--quiet"},
-                         {.program = "", .input = "{\"id\":\"a\",\"prompt\":\"x\",\"max_tokens\":3}\nbroken\n{\"prompt\":\"y\",\"seed\":6}\n"
-                                                  "{\"id\":7,\"promt\":\"z\"}\n{\"id\":8,\"fault\":\"data\"}\n{\"id\":9,\"model\":\"m\"}\n"});
+  const Result r =
+      batch({"--jobs", "-", "--seed", "5", "-n", "9", "--quiet"},
+            {.program = "",
+             .input = "{\"id\":\"a\",\"prompt\":\"x\",\"max_tokens\":3}\nbroken\n{\"prompt\":\"y\",\"seed\":6}\n"
+                      "{\"id\":7,\"promt\":\"z\"}\n{\"id\":8,\"fault\":\"data\"}\n{\"id\":9,\"model\":\"m\"}\n"});
   CHECK(r.code == 3);
   const auto lines = r.out_lines();
   REQUIRE(lines.size() == 6);

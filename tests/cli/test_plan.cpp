@@ -19,7 +19,15 @@ TEST_CASE("sizes") {
 }
 
 TEST_CASE("a plan fits within its limit, and sums do not wrap") {
-  Plan plan{.family = "gemma2", .files = {}, .tensors = 0, .parameters = 0, .missing = {}, .unused = {}, .weights = 10, .cache = 5, .activations = 1,
+  Plan plan{.family = "gemma2",
+            .files = {},
+            .tensors = 0,
+            .parameters = 0,
+            .missing = {},
+            .unused = {},
+            .weights = 10,
+            .cache = 5,
+            .activations = 1,
             .max_ram = {}};
   CHECK(plan.fits());
   plan.max_ram = 16;

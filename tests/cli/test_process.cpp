@@ -1,13 +1,14 @@
 // The harness itself (tests/support/process.h): what it reports must be what happened.
-#include <csignal>
 #include <doctest/doctest.h>
+#include <csignal>
 
 #include "support/process.h"
 
 using namespace atelier::test;
 
 TEST_CASE("the harness carries input, output, environment and exit codes") {
-  const Result r = run({.program = "/bin/sh", .args = {"-c", "cat; echo \"$X\" >&2; exit 7"}, .input = "abc", .env = {{"X", "y z"}}});
+  const Result r = run(
+      {.program = "/bin/sh", .args = {"-c", "cat; echo \"$X\" >&2; exit 7"}, .input = "abc", .env = {{"X", "y z"}}});
   CHECK(r.code == 7);
   CHECK(r.signal == 0);
   CHECK(r.out == "abc");
@@ -31,10 +32,13 @@ TEST_CASE("the harness knows /dev/full, closed descriptors, head -c, limits and 
   CHECK(cut.out == "y\ny\n");
   CHECK(cut.signal == SIGPIPE);
   CHECK(run({.program = "/usr/bin/yes", .ignore_sigpipe = true, .close_out_after = 4}).code == 1);
-  const Result stopped = run({.program = "/bin/sh", .args = {"-c", "echo go; exec sleep 20"}, .signal = SIGTERM,
+  const Result stopped = run({.program = "/bin/sh",
+                              .args = {"-c", "echo go; exec sleep 20"},
+                              .signal = SIGTERM,
                               .signal_when = [](const std::string& out, const std::string&) { return out == "go\n"; }});
   CHECK(stopped.signal == SIGTERM);
-  const Result limited = run({.program = "/bin/sh", .args = {"-c", "ulimit -v; ulimit -f"}, .max_memory = 256u << 20, .max_file = 8192});
+  const Result limited =
+      run({.program = "/bin/sh", .args = {"-c", "ulimit -v; ulimit -f"}, .max_memory = 256u << 20, .max_file = 8192});
   CHECK(limited.out == "262144\n16\n");
 }
 

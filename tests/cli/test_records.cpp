@@ -1,8 +1,8 @@
 // Order, files and resumption of a batch's records (cli/records.h).
-#include <csignal>
 #include <doctest/doctest.h>
-#include <filesystem>
 #include <sys/stat.h>
+#include <csignal>
+#include <filesystem>
 
 #include "base/json.h"
 #include "base/stop.h"
@@ -36,7 +36,8 @@ Result batch(std::vector<std::string> args, Process rest = {}) {
 
 std::string jobs_of(int n, const std::string& more = "") {
   std::string text;
-  for (int i = 0; i < n; ++i) text += "{\"id\":\"j" + std::to_string(i) + "\",\"prompt\":\"p" + std::to_string(i) + "\"" + more + "}\n";
+  for (int i = 0; i < n; ++i)
+    text += "{\"id\":\"j" + std::to_string(i) + "\",\"prompt\":\"p" + std::to_string(i) + "\"" + more + "}\n";
   return text;
 }
 
@@ -46,9 +47,15 @@ class FailingFiles : public io::FileSystem {
   explicit FailingFiles(int k) : left_(k) {}
   bool failed() const { return left_ < 0; }
 
-  std::unique_ptr<io::OutputFile> create(const std::string& path) override { return step(ExitCode::cannot_create), wrap(real_.create(path)); }
-  std::unique_ptr<io::OutputFile> append(const std::string& path) override { return step(ExitCode::cannot_create), wrap(real_.append(path)); }
-  void set_mode(const std::string& path, unsigned mode) override { step(ExitCode::cannot_create), real_.set_mode(path, mode); }
+  std::unique_ptr<io::OutputFile> create(const std::string& path) override {
+    return step(ExitCode::cannot_create), wrap(real_.create(path));
+  }
+  std::unique_ptr<io::OutputFile> append(const std::string& path) override {
+    return step(ExitCode::cannot_create), wrap(real_.append(path));
+  }
+  void set_mode(const std::string& path, unsigned mode) override {
+    step(ExitCode::cannot_create), real_.set_mode(path, mode);
+  }
   void rename(const std::string& from, const std::string& to) override { step(ExitCode::io), real_.rename(from, to); }
   void remove(const std::string& path) noexcept override { real_.remove(path); }
   void sync_folder(const std::string& path) override { step(ExitCode::io), real_.sync_folder(path); }
@@ -67,7 +74,9 @@ class FailingFiles : public io::FileSystem {
   void step(ExitCode code) {
     if (left_-- <= 0) throw Error(code, "no space left on device");
   }
-  std::unique_ptr<io::OutputFile> wrap(std::unique_ptr<io::OutputFile> file) { return std::make_unique<File>(*this, std::move(file)); }
+  std::unique_ptr<io::OutputFile> wrap(std::unique_ptr<io::OutputFile> file) {
+    return std::make_unique<File>(*this, std::move(file));
+  }
 
   io::FileSystem& real_ = io::file_system();
   int left_;
@@ -91,7 +100,12 @@ TEST_CASE("records come in input order, whatever order they are finished in") {
   CHECK(folder.entries() == std::vector<std::string>{"out.jsonl.partial"});
   CHECK(writer.finish() == 3);
   CHECK(folder.entries() == std::vector<std::string>{"out.jsonl"});
-  CHECK(folder.read("out.jsonl") == lines({rec("a"), rec("b", 0), rec("b", 1), rec("c"), rec("d"), {{"id", "e"}, {"error", "bad (good)"}, {"code", 65}}}));
+  CHECK(folder.read("out.jsonl") == lines({rec("a"),
+                                           rec("b", 0),
+                                           rec("b", 1),
+                                           rec("c"),
+                                           rec("d"),
+                                           {{"id", "e"}, {"error", "bad (good)"}, {"code", 65}}}));
 }
 
 TEST_CASE("a batch with jobs unanswered does not end well") {
@@ -104,7 +118,8 @@ TEST_CASE("a batch with jobs unanswered does not end well") {
 
 TEST_CASE("--resume takes what is good from both files and puts all in order") {
   TempFolder folder;
-  folder.write("out.jsonl", lines({rec("a", 0, 1), {{"id", "b"}, {"error", "x"}, {"code", 65}}, rec("gone", 0, 1)}) + "junk\n" + rec(3, 0, 1).dump());
+  folder.write("out.jsonl", lines({rec("a", 0, 1), {{"id", "b"}, {"error", "x"}, {"code", 65}}, rec("gone", 0, 1)}) +
+                                "junk\n" + rec(3, 0, 1).dump());
   folder.write("out.jsonl.partial", lines({rec("d", 0, 2), rec("two", 0, 2)}) + "{\"id\":\"e\",\"v");
   cli::Output output;
   cli::RecordWriter writer(output, folder.file("out.jsonl"), true);
@@ -118,13 +133,16 @@ TEST_CASE("--resume takes what is good from both files and puts all in order") {
   CHECK_FALSE(writer.done("two", 2));
   for (const Json& id : {Json("a"), Json("b"), Json("c"), Json("d"), Json("two"), Json(3)}) {
     const auto place = writer.reserve();
-    if (id == "two") writer.put(place, {rec(id, 0, 9), rec(id, 1, 9)});
-    else if (writer.done(id)) writer.skip(place, id);
-    else writer.put(place, {rec(id, 0, 9)});
+    if (id == "two")
+      writer.put(place, {rec(id, 0, 9), rec(id, 1, 9)});
+    else if (writer.done(id))
+      writer.skip(place, id);
+    else
+      writer.put(place, {rec(id, 0, 9)});
   }
   CHECK(writer.finish() == 0);
-  CHECK(folder.read("out.jsonl") == lines({rec("gone", 0, 1), rec("a", 0, 1), rec("b", 0, 9), rec("c", 0, 9), rec("d", 0, 2), rec("two", 0, 9),
-                                           rec("two", 1, 9), rec(3, 0, 1)}));
+  CHECK(folder.read("out.jsonl") == lines({rec("gone", 0, 1), rec("a", 0, 1), rec("b", 0, 9), rec("c", 0, 9),
+                                           rec("d", 0, 2), rec("two", 0, 9), rec("two", 1, 9), rec(3, 0, 1)}));
   CHECK(folder.entries() == std::vector<std::string>{"out.jsonl"});
 }
 
@@ -184,7 +202,8 @@ TEST_CASE("every disk operation may fail: the old file stays, and --resume goes 
       }
       again = files.failed();
       const std::string after = folder.read("out.jsonl");
-      const std::string done = resume ? lines({rec("b", 0, 1), rec("a", 0, 1), rec("c", 0, 2), rec("d", 0, 2)}) : lines({rec("c", 0, 2), rec("d", 0, 2)});
+      const std::string done = resume ? lines({rec("b", 0, 1), rec("a", 0, 1), rec("c", 0, 2), rec("d", 0, 2)})
+                                      : lines({rec("c", 0, 2), rec("d", 0, 2)});
       CHECK((after == before || after == done));
       if (!again) CHECK(after == done);
       for (const std::string& name : folder.entries()) CHECK((name == "out.jsonl" || name == "out.jsonl.partial"));
@@ -192,8 +211,10 @@ TEST_CASE("every disk operation may fail: the old file stays, and --resume goes 
       cli::RecordWriter later(output, folder.file("out.jsonl"), true);
       for (const char* id : {"a", "c", "d"}) {
         const auto place = later.reserve();
-        if (later.done(id)) later.skip(place, id);
-        else later.put(place, {rec(id, 0, id[0] == 'a' ? 1 : 2)});
+        if (later.done(id))
+          later.skip(place, id);
+        else
+          later.put(place, {rec(id, 0, id[0] == 'a' ? 1 : 2)});
       }
       CHECK(later.finish() == 0);
       const std::string end = folder.read("out.jsonl");
@@ -209,9 +230,11 @@ TEST_CASE("a batch that SIGTERM stops says 75 and goes on with --resume to the s
   REQUIRE(batch({"--jobs", jobs, "-o", folder.file("whole.jsonl")}).code == 0);
   const std::string whole = folder.read("whole.jsonl");
   for (const int signal : {SIGTERM, SIGINT}) {
-    const Result stopped = batch({"--jobs", jobs, "-o", out, "--resume"}, {.program = "", .signal = signal, .signal_when = [&](const auto&, const auto&) {
-                                   return std::filesystem::exists(out + ".partial") && std::filesystem::file_size(out + ".partial") > 0;
-                                 }});
+    const Result stopped =
+        batch({"--jobs", jobs, "-o", out, "--resume"},
+              {.program = "", .signal = signal, .signal_when = [&](const auto&, const auto&) {
+                 return std::filesystem::exists(out + ".partial") && std::filesystem::file_size(out + ".partial") > 0;
+               }});
     INFO(stopped.err);
     CHECK(stopped.code == 75);
     CHECK(stopped.err_lines().size() == 2);
@@ -229,7 +252,8 @@ TEST_CASE("a batch killed at any moment goes on to the same bytes") {
   const std::string jobs = folder.write("jobs.jsonl", jobs_of(8, ",\"delay\":3"));
   REQUIRE(batch({"--jobs", jobs, "-o", folder.file("whole.jsonl")}).code == 0);
   for (int ms = 2; ms < 40; ms += 4) {
-    batch({"--jobs", jobs, "-o", folder.file("out.jsonl"), "--resume"}, {.program = "", .signal = SIGKILL, .signal_after = std::chrono::milliseconds(ms)});
+    batch({"--jobs", jobs, "-o", folder.file("out.jsonl"), "--resume"},
+          {.program = "", .signal = SIGKILL, .signal_after = std::chrono::milliseconds(ms)});
     CHECK(batch({"--jobs", jobs, "-o", folder.file("out.jsonl"), "--resume"}).code == 0);
     CHECK(folder.read("out.jsonl") == folder.read("whole.jsonl"));
     CHECK(folder.entries() == std::vector<std::string>{"jobs.jsonl", "out.jsonl", "whole.jsonl"});
@@ -276,7 +300,8 @@ TEST_CASE("--resume with a pipe warns, and devices are written to directly") {
   CHECK(batch({"--jobs", jobs, "-o", "/dev/null"}).code == 0);
   CHECK(batch({"--jobs", jobs, "-o", "/dev/full"}).code == 74);
   CHECK(batch({"--jobs", jobs}, {.program = "", .out = Wire::full}).code == 74);
-  const Result limited = batch({"--jobs", folder.write("many.jsonl", jobs_of(200)), "-o", folder.file("out.jsonl")}, {.program = "", .max_file = 8192});
+  const Result limited = batch({"--jobs", folder.write("many.jsonl", jobs_of(200)), "-o", folder.file("out.jsonl")},
+                               {.program = "", .max_file = 8192});
   CHECK(limited.code == 74);
   CHECK_FALSE(std::filesystem::exists(folder.path() / "out.jsonl"));
 }

@@ -24,7 +24,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-[[noreturn]] void failed(const char* what) { throw std::runtime_error(std::string(what) + ": " + std::strerror(errno)); }
+[[noreturn]] void failed(const char* what) {
+  throw std::runtime_error(std::string(what) + ": " + std::strerror(errno));
+}
 
 struct Pipe {
   int read = -1, write = -1;
@@ -63,7 +65,8 @@ int child_descriptor(Wire wire, int number, int pipe_end, const std::string& fil
     case Wire::pipe: return pipe_end;
     case Wire::null: return open("/dev/null", number == 0 ? O_RDONLY : O_WRONLY);
     case Wire::full: return open("/dev/full", O_WRONLY);
-    case Wire::file: return number == 0 ? open(file.c_str(), O_RDONLY) : open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+    case Wire::file:
+      return number == 0 ? open(file.c_str(), O_RDONLY) : open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
     case Wire::closed: return -1;
   }
   return -1;
@@ -94,8 +97,10 @@ void set_up_child(const Process& p) {
       from[i] = descriptor < 0 ? -1 : fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
     }
     for (int i = 0; i < 3; ++i) {
-      if (from[i] < 0) close(i);
-      else dup2(from[i], i);
+      if (from[i] < 0)
+        close(i);
+      else
+        dup2(from[i], i);
     }
   }
   set_up_child(p);
@@ -194,7 +199,8 @@ void Session::drain(int& descriptor, std::string& into) {
 
 void Session::maybe_signal() {
   if (process_.signal == 0 || signalled_ || pid_ <= 0) return;
-  const bool now = process_.signal_when ? process_.signal_when(out_, err_) : Clock::now() - start_ >= process_.signal_after;
+  const bool now =
+      process_.signal_when ? process_.signal_when(out_, err_) : Clock::now() - start_ >= process_.signal_after;
   if (!now) return;
   signalled_ = true;
   ::kill(pid_, process_.signal);
@@ -305,7 +311,8 @@ std::string TempFolder::read(const std::string& name) const {
 
 std::vector<std::string> TempFolder::entries() const {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(path_)) names.push_back(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(path_))
+    names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
 }

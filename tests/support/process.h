@@ -1,5 +1,6 @@
 #pragma once
 
+#include <sys/types.h>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -7,7 +8,6 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <sys/types.h>
 #include <vector>
 
 namespace atelier::test {
@@ -27,21 +27,21 @@ enum class Wire {
 ///     CHECK(r.code == 0);
 ///     CHECK(r.out == "...");
 struct Process {
-  std::string program;                               ///< a path; not looked up in PATH
-  std::vector<std::string> args = {};                ///< without the program's name
-  std::string input = {};                            ///< bytes for stdin, which is closed after them
-  std::map<std::string, std::string> env = {};       ///< set over this process's environment; a value of "" removes the name
-  std::string folder = {};                           ///< working directory; empty: this process's
-  std::chrono::milliseconds timeout{30000};          ///< then SIGKILL, and Result::timed_out
+  std::string program;                          ///< a path; not looked up in PATH
+  std::vector<std::string> args = {};           ///< without the program's name
+  std::string input = {};                       ///< bytes for stdin, which is closed after them
+  std::map<std::string, std::string> env = {};  ///< set over this process's environment; a value of "" removes the name
+  std::string folder = {};                      ///< working directory; empty: this process's
+  std::chrono::milliseconds timeout{30000};     ///< then SIGKILL, and Result::timed_out
 
   Wire in = Wire::pipe, out = Wire::pipe, err = Wire::pipe;
   std::string stdin_file = {}, stdout_file = {};
-  bool pty = false;               ///< stdin, stdout and stderr are one pseudo-terminal; Result::out has all (with \r\n)
-  bool ignore_sigpipe = false;    ///< SIGPIPE ignored in the child, as under some supervisors
+  bool pty = false;             ///< stdin, stdout and stderr are one pseudo-terminal; Result::out has all (with \r\n)
+  bool ignore_sigpipe = false;  ///< SIGPIPE ignored in the child, as under some supervisors
   std::int64_t close_out_after = -1;  ///< >= 0: stdout's reader goes away after so many bytes, as `head -c N` does
 
-  std::uint64_t max_memory = 0;   ///< bytes of address space (ulimit -v); 0: no limit. Not under AddressSanitizer
-  std::uint64_t max_file = 0;     ///< bytes of a written file (ulimit -f), SIGXFSZ ignored: writes then fail; 0: no limit
+  std::uint64_t max_memory = 0;  ///< bytes of address space (ulimit -v); 0: no limit. Not under AddressSanitizer
+  std::uint64_t max_file = 0;  ///< bytes of a written file (ulimit -f), SIGXFSZ ignored: writes then fail; 0: no limit
 
   int signal = 0;                             ///< sent once, when `signal_when` or else `signal_after` says so
   std::chrono::milliseconds signal_after{0};  ///< after the start
@@ -49,11 +49,11 @@ struct Process {
 };
 
 struct Result {
-  int code = -1;            ///< exit code; -1 where a signal ended it
-  int signal = 0;           ///< the signal that ended it, or 0
+  int code = -1;   ///< exit code; -1 where a signal ended it
+  int signal = 0;  ///< the signal that ended it, or 0
   bool timed_out = false;
-  std::string out, err;     ///< bytes of stdout (or the pty) and stderr
-  double seconds = 0;       ///< from start to end
+  std::string out, err;        ///< bytes of stdout (or the pty) and stderr
+  double seconds = 0;          ///< from start to end
   std::uint64_t peak_rss = 0;  ///< bytes
 
   std::vector<std::string> out_lines() const;
@@ -61,8 +61,8 @@ struct Result {
 };
 
 /// Runs it to its end. Fails only where the process cannot be made (std::runtime_error); a missing program is code 127.
-/// No descriptor of this process leaks into it, and reading and writing go on together, so that no size of input or output
-/// can hang.
+/// No descriptor of this process leaks into it, and reading and writing go on together, so that no size of input or
+/// output can hang.
 Result run(const Process& process);
 
 /// A program that stays alive while a test talks to it (gemma-chat, signals at a given moment).

@@ -36,10 +36,16 @@ struct Options {
 
 void define_flags(CLI::App& app, Options& o) {
   app.add_option("-p,--prompt", o.prompt, "Text to go on from")->group("Text");
-  app.add_option("-n,--max-tokens", o.max_tokens, "Most tokens to generate")->check(cli::whole_in_range(0, 1000000))->group("Text");
+  app.add_option("-n,--max-tokens", o.max_tokens, "Most tokens to generate")
+      ->check(cli::whole_in_range(0, 1000000))
+      ->group("Text");
   app.add_option("--count", o.count, "Candidates")->group("Text");
-  app.add_option("--temperature", o.temperature, "Spread of the choice; 0 is greedy")->check(cli::in_range(0, 100))->group("Text");
-  app.add_flag("--raw", o.raw, "No template")->group("Text")->excludes(app.add_flag("--chat", o.chat, "Template")->group("Text"));
+  app.add_option("--temperature", o.temperature, "Spread of the choice; 0 is greedy")
+      ->check(cli::in_range(0, 100))
+      ->group("Text");
+  app.add_flag("--raw", o.raw, "No template")
+      ->group("Text")
+      ->excludes(app.add_flag("--chat", o.chat, "Template")->group("Text"));
   app.add_flag("--no-stream", o.no_stream, "Wait for the end")->group("Text");
   cli::add_list(app, "--stop", o.stops, "Stop text")->group("Text");
   app.add_option("--schema", o.schema, "JSON text")->group("Text");
@@ -50,10 +56,13 @@ void define_flags(CLI::App& app, Options& o) {
 }
 
 [[noreturn]] void fault(const std::string& kind) {
-  if (kind == "data") throw base::Error(base::ExitCode::data, "model.safetensors: tensor \"x\"\x1b[31m ends early", "download it again");
+  if (kind == "data")
+    throw base::Error(base::ExitCode::data, "model.safetensors: tensor \"x\"\x1b[31m ends early", "download it again");
   if (kind == "bad_alloc") throw std::bad_alloc();
-  if (kind == "torch") throw std::runtime_error("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: "
-                                                "you tried to allocate 8000000000 bytes. Error code 12 (Cannot allocate memory)\nframe #0: x");
+  if (kind == "torch")
+    throw std::runtime_error(
+        "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 8000000000 bytes. Error code 12 (Cannot allocate memory)\nframe #0: x");
   if (kind == "bug") throw std::logic_error("index out of range\nframe #0: secret");
   if (kind == "int") throw 42;
   if (kind == "stop") base::request_stop(15), base::throw_if_stopped();
@@ -76,7 +85,8 @@ int run_jobs(const Options& defaults) {
       const auto place = writer.reserve();
       try {
         if (job->error) throw *job->error;
-        const Options o = cli::job_options(defaults, define_flags, job->fields, {.whole_run = {"output"}, .json = {"schema"}});
+        const Options o =
+            cli::job_options(defaults, define_flags, job->fields, {.whole_run = {"output"}, .json = {"schema"}});
         if (writer.done(job->id, static_cast<std::size_t>(o.count))) {
           writer.skip(place, job->id);
           continue;
@@ -85,7 +95,8 @@ int run_jobs(const Options& defaults) {
         wait(o.delay);
         std::vector<Json> records;
         for (int i = 0; i < o.count; ++i) {
-          Json record = {{"id", job->id}, {"index", i}, {"prompt", o.prompt}, {"max_tokens", o.max_tokens}, {"stops", o.stops}};
+          Json record = {
+              {"id", job->id}, {"index", i}, {"prompt", o.prompt}, {"max_tokens", o.max_tokens}, {"stops", o.stops}};
           if (!o.schema.empty()) record["schema"] = o.schema;
           if (o.common.seed) record["seed"] = *o.common.seed;
           record["chat"] = o.chat;
@@ -116,8 +127,16 @@ int run_once(Options& o) {
     return 0;
   }
   if (o.common.plan || o.common.max_ram_bytes()) {
-    const cli::Plan plan{.family = "gemma2", .files = {"m.safetensors"}, .tensors = 3, .parameters = 12, .missing = {}, .unused = {"u"},
-                         .weights = 4ull << 30, .cache = 1ull << 30, .activations = 900ull << 20, .max_ram = o.common.max_ram_bytes()};
+    const cli::Plan plan{.family = "gemma2",
+                         .files = {"m.safetensors"},
+                         .tensors = 3,
+                         .parameters = 12,
+                         .missing = {},
+                         .unused = {"u"},
+                         .weights = 4ull << 30,
+                         .cache = 1ull << 30,
+                         .activations = 900ull << 20,
+                         .max_ram = o.common.max_ram_bytes()};
     if (o.common.plan) {
       cli::Output().record(cli::plan_json(plan));
       return cli::plan_exit_code(plan);
@@ -129,8 +148,14 @@ int run_once(Options& o) {
   wait(o.delay);
   if (!o.fault.empty()) fault(o.fault);
   if (o.common.json) {
-    cli::Output().record({{"prompt", o.prompt}, {"max_tokens", o.max_tokens}, {"temperature", o.temperature}, {"stops", o.stops},
-                          {"chat", o.chat}, {"no_stream", o.no_stream}, {"threads", o.common.threads}, {"device", o.common.device}});
+    cli::Output().record({{"prompt", o.prompt},
+                          {"max_tokens", o.max_tokens},
+                          {"temperature", o.temperature},
+                          {"stops", o.stops},
+                          {"chat", o.chat},
+                          {"no_stream", o.no_stream},
+                          {"threads", o.common.threads},
+                          {"device", o.common.device}});
   } else if (o.prompt.starts_with("repeat:")) {
     cli::Output out;
     for (int i = 0; i < o.max_tokens; ++i) out.write(o.prompt.substr(7) + "\n");
