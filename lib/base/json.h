@@ -25,7 +25,7 @@ struct JsonLimits {
 Json parse_json(std::string_view text, std::string_view what, const JsonLimits& limits = {});
 
 /// Reads and parses a file; Error(no_input) where it cannot be read. `max_bytes` guards against absurd files.
-Json read_json_file(const std::string& path, std::uint64_t max_bytes = 256u << 20);
+Json read_json_file(const std::string& path, std::uint64_t max_bytes = 64u << 20);
 
 /// What the JSON library says about a syntax error, as one short line without its own prefix; for SAX handlers.
 std::string json_syntax_message(std::string_view library_message);

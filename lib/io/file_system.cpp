@@ -122,10 +122,9 @@ struct Target {
   unsigned mode = 0;     // permissions of the file that is there
 };
 
-// /dev/stdout and its like may lead to a regular file, but one that is open already and must stay.
+// /dev/stdout leads here. The descriptor may belong to a regular file, but that is open already and must stay.
 bool names_descriptor(const std::string& name) {
-  return name.starts_with("/dev/std") || name.starts_with("/dev/fd/") ||
-         (name.starts_with("/proc/") && name.find("/fd/") != std::string::npos);
+  return name.starts_with("/dev/fd/") || (name.starts_with("/proc/") && name.find("/fd/") != std::string::npos);
 }
 
 // Follows symbolic links to the file that shall be replaced, which need not exist yet.

@@ -159,6 +159,8 @@ std::optional<DType> find_dtype(std::string_view name) {
 }
 
 std::int64_t TensorInfo::elements() const {
+  // A 0 first: beside it the other numbers may be of any size.
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
   std::int64_t count = 1;
   for (const std::int64_t size : shape) count *= size;
   return count;

@@ -21,7 +21,7 @@ using base::in_quotes;
 using base::Json;
 
 constexpr std::string_view kSuffix = ".safetensors";
-constexpr std::uint64_t kMaxIndexBytes = 64u << 20;
+constexpr std::uint64_t kMaxIndexBytes = 16u << 20;
 constexpr std::size_t kMaxNameBytes = 255;
 
 bool is_hash(const std::string& name) {

@@ -156,6 +156,21 @@ TEST_CASE("write_atomically: an operation that fails leaves the old bytes and no
   }
 }
 
+TEST_CASE("write_atomically: the data is on the disk before the name leads to it") {
+  using Kind = InstrumentedFileSystem::Kind;
+  const Scratch scratch;
+  std::vector<Kind> steps;
+  InstrumentedFileSystem recording([&](int, Kind kind) {
+    if (steps.empty() || steps.back() != kind) steps.push_back(kind);
+  });
+  const ScopedFileSystem scope(recording);
+  write_atomically(scratch.file("x"), "new");
+  CHECK((steps == std::vector{Kind::create, Kind::write, Kind::sync, Kind::close, Kind::rename, Kind::sync_folder}));
+  steps.clear();
+  write_atomically(scratch.file("x"), "newer");  // its permissions before its first byte
+  CHECK((steps == std::vector{Kind::create, Kind::mode, Kind::write, Kind::sync, Kind::close, Kind::rename, Kind::sync_folder}));
+}
+
 TEST_CASE("write_atomically: SIGKILL at every point of the write path leaves the old or the new file, bit for bit") {
   const Scratch scratch;
   const std::string path = scratch.file("model.safetensors");
@@ -310,9 +325,11 @@ TEST_CASE("write_atomically: pipes and open descriptors are written to directly"
   const int fd = open(scratch.file("out").c_str(), O_WRONLY);
   write_atomically("/dev/fd/" + std::to_string(fd), "after");  // as a shell's `tool -o /dev/stdout >> out`
   write_atomically("/proc/self/fd/" + std::to_string(fd), "!");
+  fs::create_symlink("/proc/self/fd/" + std::to_string(fd), scratch.file("stdout"));  // what /dev/stdout is
+  write_atomically(scratch.file("stdout"), "!");
   close(fd);
-  CHECK(get_file(scratch.file("out")) == "before after!");
-  CHECK(entries(scratch.path()).size() == 2);
+  CHECK(get_file(scratch.file("out")) == "before after!!");
+  CHECK(entries(scratch.path()).size() == 3);
 }
 
 TEST_CASE("file system: append, folders, read_file") {

@@ -220,6 +220,14 @@ TEST_CASE("safetensors: read leniently") {
   CHECK(header.metadata.at("format") == "pt");
 }
 
+TEST_CASE("safetensors: a 0 in the shape makes 0 elements, however large the other numbers are") {
+  const auto elements = [](const char* shape) {
+    return parse(safetensors_file(tensor("\"U8\"", shape, "[0,0]"))).tensors[0].elements();
+  };
+  CHECK(elements("[4,2305843009213693952,0]") == 0);  // found by the fuzzer: the product overflowed before the 0
+  CHECK(elements("[0,9223372036854775807,9223372036854775807]") == 0);
+}
+
 TEST_CASE("safetensors: packed dtypes of less than a byte") {
   CHECK(parse(safetensors_file(tensor("\"F4\"", "[3,2]", "[0,3]"), 3)).tensors[0].elements() == 6);
   CHECK(parse(safetensors_file(tensor("\"F6_E2M3\"", "[4]", "[0,3]"), 3)).tensors[0].dtype == DType::F6_E2M3);
