@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "base/descriptor.h"
 #include "base/error.h"
 #include "base/log.h"
 
@@ -115,13 +116,6 @@ class Builder {
   Json root_;
 };
 
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) ::close(fd);
-  }
-};
-
 // What a field holds, short enough for a message.
 std::string describe(const Json& value) {
   if (value.is_object()) return "an object";
@@ -195,14 +189,16 @@ const Json& JsonFields::require(std::string_view key) const {
 }
 
 Error JsonFields::mismatch(std::string_view key, const Json& value, const std::string& expected) const {
-  return Error(ExitCode::data, fmt::format("{}: {} is {}, expected {}", what_, in_quotes(key), describe(value), expected));
+  return Error(ExitCode::data,
+               fmt::format("{}: {} is {}, expected {}", what_, in_quotes(key), describe(value), expected));
 }
 
 std::int64_t JsonFields::integer(std::string_view key, std::int64_t low, std::int64_t high) const {
   const Json& value = require(key);
   const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= INT64_MAX : value.is_number_integer();
   if (!fits || value.get<std::int64_t>() < low || value.get<std::int64_t>() > high) {
-    throw mismatch(key, value, fmt::format("{}{} to {}", value.is_number_integer() ? "" : "an integer from ", low, high));
+    throw mismatch(key, value,
+                   fmt::format("{}{} to {}", value.is_number_integer() ? "" : "an integer from ", low, high));
   }
   return value.get<std::int64_t>();
 }

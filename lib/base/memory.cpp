@@ -56,7 +56,8 @@ std::uint64_t parse_bytes(std::string_view text) {
     return *bytes;
   }
   double fraction = 0;
-  const auto inexact = std::from_chars(number.data(), number.data() + number.size(), fraction, std::chars_format::fixed);
+  const auto inexact =
+      std::from_chars(number.data(), number.data() + number.size(), fraction, std::chars_format::fixed);
   if (inexact.ec != std::errc{} || inexact.ptr != number.data() + number.size()) throw refuse("is not a size");
   const double bytes = std::floor(fraction * static_cast<double>(scale));
   if (!(bytes < 0x1p64)) throw refuse("is too large");

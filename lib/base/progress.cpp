@@ -23,9 +23,7 @@ Clock::time_point (*g_now)() = &Clock::now;
 
 bool silent() { return g_mode == ProgressMode::never || log_level() == LogLevel::quiet; }
 
-bool draws_bar() {
-  return g_mode == ProgressMode::always || isatty(STDERR_FILENO) == 1;
-}
+bool draws_bar() { return g_mode == ProgressMode::always || isatty(STDERR_FILENO) == 1; }
 
 std::size_t terminal_width() {
   winsize size{};
@@ -89,7 +87,8 @@ std::string Progress::facts() const {
   const double speed = seconds > 0 ? static_cast<double>(done_) / seconds : 0;
   std::string text = total_ > 0 ? fmt::format("{}/{} {}", done_, total_, unit_) : fmt::format("{} {}", done_, unit_);
   if (speed > 0) text += fmt::format(", {:.{}f} {}/s", speed, speed < 100 ? 1 : 0, unit_);
-  if (speed > 0 && total_ > done_) text += fmt::format(", {} left", duration(static_cast<double>(total_ - done_) / speed));
+  if (speed > 0 && total_ > done_)
+    text += fmt::format(", {} left", duration(static_cast<double>(total_ - done_) / speed));
   if (!note_.empty()) text += ", " + note_;
   return text;
 }

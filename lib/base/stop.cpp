@@ -18,7 +18,7 @@ void on_signal(int signal) {
 }  // namespace
 
 void install_stop_handlers() {
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
   action.sa_flags = 0;  // no SA_RESTART: a read from a terminal must return, so that Ctrl-C is seen

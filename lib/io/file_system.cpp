@@ -91,7 +91,8 @@ class PosixFileSystem final : public FileSystem {
   void create_folders(const std::string& path) override {
     std::error_code error;
     std::filesystem::create_directories(path, error);
-    if (error) throw Error(ExitCode::cannot_create, fmt::format("{}: cannot create the folder: {}", path, error.message()));
+    if (error)
+      throw Error(ExitCode::cannot_create, fmt::format("{}: cannot create the folder: {}", path, error.message()));
     if (!std::filesystem::is_directory(path, error)) {
       throw Error(ExitCode::cannot_create, fmt::format("{}: is not a folder", path));
     }
@@ -117,9 +118,9 @@ FileSystem*& current() {
 
 struct Target {
   std::filesystem::path path;
-  bool direct = false;   // a device or a pipe: nothing to replace
+  bool direct = false;  // a device or a pipe: nothing to replace
   bool exists = false;
-  unsigned mode = 0;     // permissions of the file that is there
+  unsigned mode = 0;  // permissions of the file that is there
 };
 
 // /dev/stdout leads here. The descriptor may belong to a regular file, but that is open already and must stay.
@@ -134,7 +135,7 @@ Target resolve(const std::string& path) {
     const std::string& name = target.path.native();
     target.direct = names_descriptor(name);
     if (target.direct) return target;
-    struct stat info{};
+    struct stat info {};
     if (::lstat(name.c_str(), &info) != 0) {
       if (errno != ENOENT) fail(ExitCode::cannot_create, path, "cannot create");
       return target;
@@ -224,7 +225,7 @@ std::string read_file(const std::string& path, std::size_t max_bytes) {
   if (fd < 0) fail(ExitCode::no_input, path, "cannot open");
   PosixFile closer(path, fd);
   std::string bytes;
-  struct stat info{};
+  struct stat info {};
   if (::fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
     bytes.reserve(std::min(static_cast<std::size_t>(info.st_size), max_bytes));
   }

@@ -24,7 +24,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   // Without O_NONBLOCK a named pipe would wait here for a writer.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) throw unreadable(path, std::generic_category().message(errno));
-  struct stat info{};
+  struct stat info {};
   void* data = nullptr;
   std::string trouble;
   if (::fstat(fd, &info) != 0) {

@@ -34,9 +34,10 @@ struct DTypeFacts {
 
 // In the order of the enumeration.
 constexpr std::array<DTypeFacts, 22> kDTypes{{
-    {"BOOL", 8}, {"F4", 4}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8}, {"I8", 8}, {"F8_E5M2", 8}, {"F8_E4M3", 8},
-    {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16},
-    {"I32", 32}, {"U32", 32}, {"F32", 32}, {"C64", 64}, {"F64", 64}, {"I64", 64}, {"U64", 64},
+    {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},
+    {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
+    {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
+    {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64},
 }};
 
 std::uint64_t read_length(std::span<const std::byte> file) {
@@ -59,19 +60,19 @@ std::optional<std::uint64_t> bytes_of(DType dtype, const std::vector<std::int64_
 
 // The rules that concern one tensor by itself.
 void check_size(const TensorInfo& tensor, std::string_view file) {
-  const std::string name = in_quotes(tensor.name);
+  const auto refuse = [&](const std::string& why) {
+    return Error(ExitCode::data, fmt::format("{}: tensor {} {}", file, in_quotes(tensor.name), why));
+  };
   if (tensor.begin > tensor.end) {
-    throw Error(ExitCode::data, fmt::format("{}: tensor {} begins at byte {} and ends at byte {} of the data", file, name,
-                                            tensor.begin, tensor.end));
+    throw refuse(fmt::format("begins at byte {} and ends at byte {} of the data", tensor.begin, tensor.end));
   }
   const std::optional<std::uint64_t> bytes = bytes_of(tensor.dtype, tensor.shape);
   if (!bytes) {
-    throw Error(ExitCode::data, fmt::format("{}: tensor {}: its shape in {} is not a whole number of bytes below 2^64 bits",
-                                            file, name, dtype_name(tensor.dtype)));
+    throw refuse(
+        fmt::format("has a shape that in {} is not a whole number of bytes below 2^64 bits", dtype_name(tensor.dtype)));
   }
   if (*bytes != tensor.end - tensor.begin) {
-    throw Error(ExitCode::data, fmt::format("{}: tensor {} takes {} bytes by its shape, {} by its offsets", file, name,
-                                            *bytes, tensor.end - tensor.begin));
+    throw refuse(fmt::format("takes {} bytes by its shape, {} by its offsets", *bytes, tensor.end - tensor.begin));
   }
 }
 
@@ -81,22 +82,22 @@ void check_layout(std::vector<TensorInfo>& tensors, std::uint64_t data_begin, st
   std::uint64_t expected = 0;
   for (TensorInfo& tensor : tensors) {
     if (tensor.begin != expected) {
-      throw Error(ExitCode::data,
-                  fmt::format("{}: tensor {} begins at byte {} of the data, where byte {} is due: {}", file,
-                              in_quotes(tensor.name), tensor.begin, expected, tensor.begin > expected ? "a hole" : "an overlap"));
+      throw Error(ExitCode::data, fmt::format("{}: tensor {} begins at byte {} of the data, where byte {} is due: {}",
+                                              file, in_quotes(tensor.name), tensor.begin, expected,
+                                              tensor.begin > expected ? "a hole" : "an overlap"));
     }
     expected = tensor.end;
     if (expected > file_size - data_begin) {
       const auto end = checked_add(data_begin, expected);
-      throw Error(ExitCode::data, fmt::format("{}: tensor {} ends at byte {}, the file at {}", file, in_quotes(tensor.name),
-                                              end ? std::to_string(*end) : "2^64", file_size));
+      throw Error(ExitCode::data, fmt::format("{}: tensor {} ends at byte {}, the file at {}", file,
+                                              in_quotes(tensor.name), end ? std::to_string(*end) : "2^64", file_size));
     }
     tensor.begin += data_begin;
     tensor.end += data_begin;
   }
   if (expected != file_size - data_begin) {
-    throw Error(ExitCode::data, fmt::format("{}: the tensors end at byte {}, the file at {}", file, data_begin + expected,
-                                            file_size));
+    throw Error(ExitCode::data,
+                fmt::format("{}: the tensors end at byte {}, the file at {}", file, data_begin + expected, file_size));
   }
 }
 
@@ -111,7 +112,8 @@ std::string json_string(const std::string& text) {
   try {
     return base::Json(text).dump();
   } catch (const base::Json::exception&) {
-    throw Error(ExitCode::data, fmt::format("{} is not UTF-8 and cannot be written to a safetensors file", in_quotes(text)));
+    throw Error(ExitCode::data,
+                fmt::format("{} is not UTF-8 and cannot be written to a safetensors file", in_quotes(text)));
   }
 }
 
@@ -172,8 +174,8 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> file, std::string
   }
   const std::uint64_t length = read_length(file);
   if (length > kMaxHeaderBytes) {
-    throw Error(ExitCode::data, fmt::format("{}: the header claims {} bytes, more than {}: not a safetensors file", name,
-                                            length, kMaxHeaderBytes));
+    throw Error(ExitCode::data, fmt::format("{}: the header claims {} bytes, more than {}: not a safetensors file",
+                                            name, length, kMaxHeaderBytes));
   }
   if (length > file.size() - kLengthBytes) {
     throw Error(ExitCode::data, fmt::format("{}: the header ends at byte {}, the file at {}: cut off?", name,
@@ -207,7 +209,8 @@ void write_safetensors(const std::string& path, std::span<const TensorBytes> ten
   }
   const std::string header = header_json(order, metadata);
   if (header.size() > kMaxHeaderBytes) {
-    throw Error(ExitCode::data, fmt::format("{}: a header of {} bytes is more than the format allows", path, header.size()));
+    throw Error(ExitCode::data,
+                fmt::format("{}: a header of {} bytes is more than the format allows", path, header.size()));
   }
   std::array<unsigned char, kLengthBytes> length;
   for (std::size_t i = 0; i < length.size(); ++i) length[i] = static_cast<unsigned char>(header.size() >> (8 * i));

@@ -13,8 +13,28 @@ namespace atelier::io {
 
 /// Every dtype of the safetensors format; sub-byte types are packed (F4: two to a byte).
 enum class DType : std::uint8_t {
-  BOOL, F4, F6_E2M3, F6_E3M2, U8, I8, F8_E5M2, F8_E4M3, F8_E8M0, F8_E4M3FNUZ, F8_E5M2FNUZ,
-  I16, U16, F16, BF16, I32, U32, F32, C64, F64, I64, U64
+  BOOL,
+  F4,
+  F6_E2M3,
+  F6_E3M2,
+  U8,
+  I8,
+  F8_E5M2,
+  F8_E4M3,
+  F8_E8M0,
+  F8_E4M3FNUZ,
+  F8_E5M2FNUZ,
+  I16,
+  U16,
+  F16,
+  BF16,
+  I32,
+  U32,
+  F32,
+  C64,
+  F64,
+  I64,
+  U64
 };
 
 std::string_view dtype_name(DType dtype);
@@ -48,7 +68,7 @@ struct SafetensorsHeader {
 SafetensorsHeader parse_safetensors(std::span<const std::byte> file, std::string_view name);
 
 struct TensorBytes {
-  TensorInfo info;                      ///< begin and end are ignored and computed anew
+  TensorInfo info;  ///< begin and end are ignored and computed anew
   std::span<const std::byte> data;
 };
 

@@ -39,8 +39,10 @@ class HeaderReader {
 
   bool number_unsigned(number_unsigned_t value) {
     if (where_ == At::shape) {
-      if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) unexpected(std::to_string(value));
-      if (tensor_.shape.size() == kMaxRank) fail(fmt::format("tensor {} has more than {} dimensions", name(), kMaxRank));
+      if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
+        unexpected(std::to_string(value));
+      if (tensor_.shape.size() == kMaxRank)
+        fail(fmt::format("tensor {} has more than {} dimensions", name(), kMaxRank));
       tensor_.shape.push_back(static_cast<std::int64_t>(value));
     } else if (where_ == At::offsets && offsets_ < 2) {
       (offsets_++ == 0 ? tensor_.begin : tensor_.end) = value;
@@ -111,8 +113,19 @@ class HeaderReader {
  private:
   // What the reader stands in, or waits for.
   enum class At {
-    start, top, metadata_start, metadata, metadata_value, tensor_start, tensor, dtype, shape_start, shape, offsets_start,
-    offsets, done
+    start,
+    top,
+    metadata_start,
+    metadata,
+    metadata_value,
+    tensor_start,
+    tensor,
+    dtype,
+    shape_start,
+    shape,
+    offsets_start,
+    offsets,
+    done
   };
 
   std::string name() const { return in_quotes(tensor_.name); }
@@ -129,7 +142,8 @@ class HeaderReader {
       case At::tensor_start: fail(fmt::format("tensor {} is {}, expected an object", name(), found));
       case At::dtype: fail(fmt::format("tensor {}: dtype is {}, expected a string", name(), found));
       case At::shape_start: fail(fmt::format("tensor {}: shape is {}, expected a list", name(), found));
-      case At::shape: fail(fmt::format("tensor {}: shape holds {}, expected an integer from 0 to 2^63-1", name(), found));
+      case At::shape:
+        fail(fmt::format("tensor {}: shape holds {}, expected an integer from 0 to 2^63-1", name(), found));
       case At::offsets_start: fail(fmt::format("tensor {}: data_offsets is {}, expected a list", name(), found));
       default:
         fail(offsets_ < 2 ? fmt::format("tensor {}: data_offsets holds {}, expected an unsigned integer", name(), found)

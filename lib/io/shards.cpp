@@ -68,7 +68,8 @@ std::string shard_path(const fs::path& folder, const std::string& name, const st
   const fs::path real = fs::canonical(path, error);
   if (error) throw Error(ExitCode::no_input, fmt::format("{}: the shard {} is a broken link", index, in_quotes(name)));
   if (real.parent_path() != folder && !is_hub_link(folder, link, real)) {
-    throw Error(ExitCode::data, fmt::format("{}: the shard {} is a symbolic link that leaves the folder", index, in_quotes(name)));
+    throw Error(ExitCode::data,
+                fmt::format("{}: the shard {} is a symbolic link that leaves the folder", index, in_quotes(name)));
   }
   return real.native();
 }
@@ -77,7 +78,8 @@ CheckpointFiles read_index(const fs::path& folder, const std::string& index) {
   const Json document = base::read_json_file(index, kMaxIndexBytes);
   const auto map = document.is_object() ? document.find("weight_map") : document.end();
   if (!document.is_object() || map == document.end() || !map->is_object() || map->empty()) {
-    throw Error(ExitCode::data, fmt::format("{}: expected an object with a \"weight_map\" of tensors and their files", index));
+    throw Error(ExitCode::data,
+                fmt::format("{}: expected an object with a \"weight_map\" of tensors and their files", index));
   }
   CheckpointFiles files;
   std::vector<std::string> names;

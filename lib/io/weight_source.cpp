@@ -120,8 +120,8 @@ class SafetensorsSource final : public WeightSource {
       if (owner != checkpoint.owner.end() && owner->second != place) continue;  // another shard's copy counts
       const auto [entry, fresh] = entries_.try_emplace(tensor.name);
       if (!fresh) {
-        throw Error(ExitCode::data, fmt::format("{}: tensor {} is in {} as well, and the index names neither", file->path(),
-                                                in_quotes(tensor.name), files_[entry->second.file].path));
+        throw Error(ExitCode::data, fmt::format("{}: tensor {} is in {} as well, and the index names neither",
+                                                file->path(), in_quotes(tensor.name), files_[entry->second.file].path));
       }
       entry->second = Entry{std::move(tensor), place, false};
       order_.push_back(&entry->first);
@@ -159,7 +159,8 @@ class SafetensorsSource final : public WeightSource {
     const std::byte* data = file->bytes().data() + info.begin;
     if (info.dtype == DType::BOOL) check_bool(entry, data);
     if (reinterpret_cast<std::uintptr_t>(data) % c10::elementSize(type) == 0) {
-      return at::from_blob(const_cast<std::byte*>(data), info.shape, [file](void*) {}, options);
+      return at::from_blob(
+          const_cast<std::byte*>(data), info.shape, [file](void*) {}, options);
     }
     at::Tensor copy = at::empty(info.shape, options);
     std::memcpy(copy.mutable_data_ptr(), data, info.bytes());
@@ -181,15 +182,16 @@ class SafetensorsSource final : public WeightSource {
     try {
       return scalar_type(entry.info.dtype);
     } catch (const Error& error) {
-      throw Error(ExitCode::data, fmt::format("{}: tensor {}: {}", path(entry), in_quotes(entry.info.name), error.what()));
+      throw Error(ExitCode::data,
+                  fmt::format("{}: tensor {}: {}", path(entry), in_quotes(entry.info.name), error.what()));
     }
   }
 
   // A bool with any other bits is undefined behaviour in every kernel that reads it.
   void check_bool(const Entry& entry, const std::byte* data) const {
     if (std::all_of(data, data + entry.info.bytes(), [](std::byte b) { return b <= std::byte{1}; })) return;
-    throw Error(ExitCode::data, fmt::format("{}: tensor {} is BOOL and holds a byte that is neither 0 nor 1", path(entry),
-                                            in_quotes(entry.info.name)));
+    throw Error(ExitCode::data, fmt::format("{}: tensor {} is BOOL and holds a byte that is neither 0 nor 1",
+                                            path(entry), in_quotes(entry.info.name)));
   }
 
   std::unordered_map<std::string, Entry> entries_;

@@ -53,7 +53,7 @@ class WeightSource {
   static std::shared_ptr<WeightSource> open(const std::string& path, const std::string& stem = "model");
 };
 
-c10::ScalarType scalar_type(DType dtype);        ///< Error(data) where LibTorch has none
-DType dtype_of(c10::ScalarType type);            ///< Error(data) likewise
+c10::ScalarType scalar_type(DType dtype);  ///< Error(data) where LibTorch has none
+DType dtype_of(c10::ScalarType type);      ///< Error(data) likewise
 
 }  // namespace atelier::io

@@ -26,7 +26,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }  // namespace
 
 TEST_CASE("parse_json keeps values and the order of keys") {
-  const Json value = parse_json(" {\"z\":1,\"a\":[true,null,\"\\u00e9\\ud83d\\ude00\",-2,1.5e3,{}],\"m\":{\"k\":\"v\"}}\n", "x");
+  const Json value =
+      parse_json(" {\"z\":1,\"a\":[true,null,\"\\u00e9\\ud83d\\ude00\",-2,1.5e3,{}],\"m\":{\"k\":\"v\"}}\n", "x");
   CHECK(value.dump() == "{\"z\":1,\"a\":[true,null,\"\u00e9\U0001F600\",-2,1500.0,{}],\"m\":{\"k\":\"v\"}}");
   CHECK(value["m"]["k"] == "v");
   CHECK(parse_json("7", "x") == 7);
@@ -40,10 +41,43 @@ TEST_CASE("parse_json: integers of 64 bits stay exact, larger ones become double
 }
 
 TEST_CASE("parse_json refuses everything that RFC 8259 does not allow") {
-  for (const char* text : {"", " ", "{", "}", "[1,]", "{\"a\":1,}", "{'a':1}", "{a:1}", "01", "+1", ".5", "1.", "0x1", "NaN",
-                           "Infinity", "-", "1e", "1e999", "-1e999", "nul", "True", "\"\t\"", "\"\\x\"", "\"\\ud800\"",
-                           "\"\\udc00\"", "\"abc", "[1 2]", "{\"a\" 1}", "{} {}", "[]x", "// c\n1", "/**/1", "\"\x80\"",
-                           "\"\xC0\xAF\"", "\"\xED\xA0\x80\"", "\"\xF4\x90\x80\x80\"", "\xFF"}) {
+  for (const char* text : {"",
+                           " ",
+                           "{",
+                           "}",
+                           "[1,]",
+                           "{\"a\":1,}",
+                           "{'a':1}",
+                           "{a:1}",
+                           "01",
+                           "+1",
+                           ".5",
+                           "1.",
+                           "0x1",
+                           "NaN",
+                           "Infinity",
+                           "-",
+                           "1e",
+                           "1e999",
+                           "-1e999",
+                           "nul",
+                           "True",
+                           "\"\t\"",
+                           "\"\\x\"",
+                           "\"\\ud800\"",
+                           "\"\\udc00\"",
+                           "\"abc",
+                           "[1 2]",
+                           "{\"a\" 1}",
+                           "{} {}",
+                           "[]x",
+                           "// c\n1",
+                           "/**/1",
+                           "\"\x80\"",
+                           "\"\xC0\xAF\"",
+                           "\"\xED\xA0\x80\"",
+                           "\"\xF4\x90\x80\x80\"",
+                           "\xFF"}) {
     CAPTURE(text);
     CHECK(contains(refusal(text), "x.json: malformed JSON: "));
   }
@@ -111,7 +145,8 @@ TEST_CASE("dump_json is one line and always UTF-8") {
 }
 
 TEST_CASE("JsonFields checks type and range and names file and key") {
-  const Json object = parse_json(R"({"i":-1,"big":18446744073709551615,"d":2.5,"s":"x","b":true,"n":null,"l":[1],"o":{}})", "x");
+  const Json object =
+      parse_json(R"({"i":-1,"big":18446744073709551615,"d":2.5,"s":"x","b":true,"n":null,"l":[1],"o":{}})", "x");
   const JsonFields fields(object, "config.json");
   const auto bad = [](const auto& action) { return error_of(ExitCode::data, action); };
   CHECK(fields.integer("i", -1, 5) == -1);

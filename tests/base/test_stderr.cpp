@@ -116,9 +116,10 @@ TEST_CASE("progress off a terminal: a plain line at most every 10 s") {
   const ProgressSetup setup(ProgressMode::automatic);
   CHECK(on_file([] { run_task(9, std::chrono::milliseconds(1000)); }).empty());
   const std::string text = on_file([] { run_task(100, std::chrono::milliseconds(350), "x\x1b"); });
-  CHECK(text == "tool: loading:  29% 29/100 files, 2.9 files/s, 0:24 left, x\\x1B\n"
-                "tool: loading:  58% 58/100 files, 2.9 files/s, 0:14 left, x\\x1B\n"
-                "tool: loading:  87% 87/100 files, 2.9 files/s, 0:04 left, x\\x1B\n");
+  CHECK(text ==
+        "tool: loading:  29% 29/100 files, 2.9 files/s, 0:24 left, x\\x1B\n"
+        "tool: loading:  58% 58/100 files, 2.9 files/s, 0:14 left, x\\x1B\n"
+        "tool: loading:  87% 87/100 files, 2.9 files/s, 0:04 left, x\\x1B\n");
 }
 
 TEST_CASE("progress is silent with --quiet and with `never`") {
@@ -138,7 +139,8 @@ TEST_CASE("progress on a terminal: a bar that fits its width and ends with a lin
   CHECK(std::count(text.begin(), text.end(), '\n') == 1);
   const std::string narrow = on_terminal(20, [] { run_task(1, std::chrono::milliseconds(200)); });
   CHECK(contains(narrow, "\rloading [##########\x1b[K\r"));
-  const std::string umlauts = on_terminal(6, [] { Progress("\u00e4\u00f6\u00fc\u00e4\u00f6\u00fc\u00e4", 1, "x").update(1); });
+  const std::string umlauts =
+      on_terminal(6, [] { Progress("\u00e4\u00f6\u00fc\u00e4\u00f6\u00fc\u00e4", 1, "x").update(1); });
   CHECK(contains(umlauts, "\u00e4\u00f6\u00fc\u00e4\u00f6\x1b[K\n"));
 }
 

@@ -30,10 +30,11 @@ TEST_CASE("printable escapes what could drive a terminal and keeps all other tex
   using namespace std::string_literals;
   CHECK(printable("plain, \u00fcml\u00e4ut \u4e2d\U0001F600") == "plain, \u00fcml\u00e4ut \u4e2d\U0001F600");
   CHECK(printable("a\x1b[31m\r\n\t\0\x7f"s) == "a\\x1B[31m\\x0D\\x0A\\x09\\x00\\x7F");
-  CHECK(printable("\xC2\x9B""2J") == "\\x9B2J");
+  CHECK(printable("\xC2\x9B"
+                  "2J") == "\\x9B2J");
   CHECK(printable("\xC2\xA0") == "\xC2\xA0");
-  for (const char* bad : {"\x80", "\xC1\xBF", "\xE2\x82", "\xED\xA0\x80", "\xE0\x80\xAF", "\xF0\x80\x80\xAF", "\xF4\x90\x80\x80",
-                          "\xF8\x88\x80\x80\x80", "\xFF"}) {
+  for (const char* bad : {"\x80", "\xC1\xBF", "\xE2\x82", "\xED\xA0\x80", "\xE0\x80\xAF", "\xF0\x80\x80\xAF",
+                          "\xF4\x90\x80\x80", "\xF8\x88\x80\x80\x80", "\xFF"}) {
     const std::string shown = printable(bad);
     CAPTURE(shown);
     CHECK(shown.size() == 4 * std::string(bad).size());
@@ -72,8 +73,8 @@ TEST_CASE("parse_bytes") {
   CHECK(parse_bytes("7 B") == 7);
   CHECK(parse_bytes("1T") == 1ull << 40);
   CHECK(parse_bytes("18446744073709551615") == UINT64_MAX);
-  for (const char* bad : {"", " ", "G", "-1", "+1", "4X", "4GG", "4 G B", "1.2.3", ".", "1e3", "0x10", "nan", "inf", "4G ", "  4",
-                          "18446744073709551616", "16777216T", "99999999999.5T"}) {
+  for (const char* bad : {"", " ", "G", "-1", "+1", "4X", "4GG", "4 G B", "1.2.3", ".", "1e3", "0x10", "nan", "inf",
+                          "4G ", "  4", "18446744073709551616", "16777216T", "99999999999.5T"}) {
     CAPTURE(bad);
     CHECK(contains(error_of(ExitCode::usage, [&] { parse_bytes(bad); }), "4G, 512M"));
   }

@@ -52,11 +52,13 @@ class Mutator {
   }
 
   std::string header() {
-    static constexpr const char* kNames[] = {"a", "b", "c.weight", "", "\\u0061", "\xC3\xA9", "\\ud83d\\ude00", "__metadata__"};
+    static constexpr const char* kNames[] = {"a",       "b",        "c.weight",       "",
+                                             "\\u0061", "\xC3\xA9", "\\ud83d\\ude00", "__metadata__"};
     static constexpr struct {
       const char* name;
       std::size_t bits;
-    } kTypes[] = {{"F32", 32}, {"BF16", 16}, {"F4", 4}, {"F6_E2M3", 6}, {"BOOL", 8}, {"U64", 64}, {"F8_E8M0", 8}, {"C64", 64}};
+    } kTypes[] = {{"F32", 32}, {"BF16", 16}, {"F4", 4},      {"F6_E2M3", 6},
+                  {"BOOL", 8}, {"U64", 64},  {"F8_E8M0", 8}, {"C64", 64}};
     data_ = 0;
     std::string text = "{";
     for (std::size_t count = below(5), i = 0; i < count; ++i) {
@@ -70,8 +72,9 @@ class Mutator {
       }
       const std::size_t end = data_ + bits / 8;
       if (text.size() > 1) text += ',';
-      text += '"' + std::string(below(2) == 0 ? pick(kNames) : "n" + std::to_string(i)) + R"(":{"dtype":")" + type.name +
-              R"(","shape":[)" + shape + R"(],"data_offsets":[)" + std::to_string(data_) + ',' + std::to_string(end) + "]}";
+      text += '"' + std::string(below(2) == 0 ? pick(kNames) : "n" + std::to_string(i)) + R"(":{"dtype":")" +
+              type.name + R"(","shape":[)" + shape + R"(],"data_offsets":[)" + std::to_string(data_) + ',' +
+              std::to_string(end) + "]}";
       data_ = end;
     }
     if (below(4) == 0) text += std::string(text.size() > 1 ? "," : "") + R"("__metadata__":{"format":"pt","k":"v"})";
@@ -90,11 +93,13 @@ class Mutator {
   }
 
   std::string index() {
-    static constexpr const char* kShards[] = {"a.safetensors", "../a.safetensors", "/etc/passwd", ".", "x/a.safetensors",
-                                              "a.safetensors\\u0000", "", "none.safetensors", "a.safetensors\\n"};
+    static constexpr const char* kShards[] = {
+        "a.safetensors",    "../a.safetensors", "/etc/passwd", ".", "x/a.safetensors", "a.safetensors\\u0000", "",
+        "none.safetensors", "a.safetensors\\n"};
     std::string text = R"({"metadata":{"total_size":1},"weight_map":{)";
     for (std::size_t count = below(4), i = 0; i < count; ++i) {
-      text += (i > 0 ? ",\"t" : "\"t") + std::to_string(i) + "\":\"" + std::string(below(3) == 0 ? pick(kShards) : kShards[0]) + '"';
+      text += (i > 0 ? ",\"t" : "\"t") + std::to_string(i) + "\":\"" +
+              std::string(below(3) == 0 ? pick(kShards) : kShards[0]) + '"';
     }
     return text + "}}";
   }
@@ -120,7 +125,9 @@ class Mutator {
       case 1: text.insert(at, pick(kTokens)); break;
       case 2: text.insert(at, text.substr(at, end - at)); break;
       case 3: text.insert(at, 1, static_cast<char>(below(256))); break;
-      case 4: if (at < text.size()) text[at] = static_cast<char>(text[at] ^ (1 << below(8))); break;
+      case 4:
+        if (at < text.size()) text[at] = static_cast<char>(text[at] ^ (1 << below(8)));
+        break;
       case 5: replace_number(text, at); break;
       case 6: text.resize(at); break;
       default: text.insert(at, std::string(1 + below(below(20) == 0 ? 5000 : 3), "[{\"\\,0 "[below(7)])); break;
@@ -134,14 +141,54 @@ class Mutator {
     text.replace(first, last - first, pick(kNumbers));
   }
 
-  static constexpr const char* kNumbers[] = {"0", "1", "-1", "-0", "1.0", "1e3", "1e999", "2147483648", "4294967296",
-                                             "9223372036854775807", "9223372036854775808", "18446744073709551615",
-                                             "18446744073709551616", "18446744073709551608", "2305843009213693952",
-                                             "99999999999999999999999", "00", "0x1"};
-  static constexpr const char* kTokens[] = {"null", "true", "{}", "[]", "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u0000",
-                                            "\\ud800", "\\udc00", "\"dtype\":", "\"shape\":", "\"data_offsets\":", "__metadata__",
-                                            "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},", "\xEF\xBB\xBF",
-                                            "\xFF", "\xC0\x80", "\xED\xA0\x80", "\n", "\t ", "-", "1e5", "\"x\":1,", "weight_map"};
+  static constexpr const char* kNumbers[] = {"0",
+                                             "1",
+                                             "-1",
+                                             "-0",
+                                             "1.0",
+                                             "1e3",
+                                             "1e999",
+                                             "2147483648",
+                                             "4294967296",
+                                             "9223372036854775807",
+                                             "9223372036854775808",
+                                             "18446744073709551615",
+                                             "18446744073709551616",
+                                             "18446744073709551608",
+                                             "2305843009213693952",
+                                             "99999999999999999999999",
+                                             "00",
+                                             "0x1"};
+  static constexpr const char* kTokens[] = {"null",
+                                            "true",
+                                            "{}",
+                                            "[]",
+                                            "{",
+                                            "}",
+                                            "[",
+                                            "]",
+                                            ",",
+                                            ":",
+                                            "\"",
+                                            "\\",
+                                            "\\u0000",
+                                            "\\ud800",
+                                            "\\udc00",
+                                            "\"dtype\":",
+                                            "\"shape\":",
+                                            "\"data_offsets\":",
+                                            "__metadata__",
+                                            "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},",
+                                            "\xEF\xBB\xBF",
+                                            "\xFF",
+                                            "\xC0\x80",
+                                            "\xED\xA0\x80",
+                                            "\n",
+                                            "\t ",
+                                            "-",
+                                            "1e5",
+                                            "\"x\":1,",
+                                            "weight_map"};
 
   std::mt19937_64 random_;
   std::size_t data_ = 0;  // bytes that the header last made describes

@@ -47,7 +47,8 @@ void check_header(std::span<const std::byte> bytes) {
   for (const io::TensorInfo& tensor : header.tensors) {
     expect(tensor.begin == last && tensor.end >= tensor.begin, "tensors touch");
     last = tensor.end;
-    const std::uint64_t bits = static_cast<std::uint64_t>(tensor.elements()) * static_cast<unsigned>(dtype_bits(tensor.dtype));
+    const std::uint64_t bits =
+        static_cast<std::uint64_t>(tensor.elements()) * static_cast<unsigned>(dtype_bits(tensor.dtype));
     expect(bits == tensor.bytes() * 8, "shape and bytes agree");
     for (std::uint64_t i = tensor.begin; i < tensor.end; ++i) sum += std::to_integer<std::size_t>(bytes[i]);
   }
@@ -93,8 +94,9 @@ void check_source(std::string_view bytes) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
-  const std::vector<std::byte> exact(reinterpret_cast<const std::byte*>(data) + 1,
-                                     reinterpret_cast<const std::byte*>(data) + size);  // so that a byte too far is seen
+  const std::vector<std::byte> exact(
+      reinterpret_cast<const std::byte*>(data) + 1,
+      reinterpret_cast<const std::byte*>(data) + size);  // so that a byte too far is seen
   const std::string_view text(reinterpret_cast<const char*>(exact.data()), exact.size());
   switch (data[0] % 8) {
     case 0: tolerant([&] { check_json(text); }); break;

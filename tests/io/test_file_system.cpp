@@ -45,12 +45,16 @@ class InstrumentedFileSystem final : public FileSystem {
     return file;
   }
   std::unique_ptr<OutputFile> append(const std::string& path) override { return real_.append(path); }
-  void set_mode(const std::string& path, unsigned mode) override { around(Kind::mode, [&] { real_.set_mode(path, mode); }); }
+  void set_mode(const std::string& path, unsigned mode) override {
+    around(Kind::mode, [&] { real_.set_mode(path, mode); });
+  }
   void rename(const std::string& from, const std::string& to) override {
     around(Kind::rename, [&] { real_.rename(from, to); });
   }
   void remove(const std::string& path) noexcept override { real_.remove(path); }
-  void sync_folder(const std::string& path) override { around(Kind::sync_folder, [&] { real_.sync_folder(path); }); }
+  void sync_folder(const std::string& path) override {
+    around(Kind::sync_folder, [&] { real_.sync_folder(path); });
+  }
   void create_folders(const std::string& path) override { real_.create_folders(path); }
 
   int moments() const { return moment_; }
@@ -66,8 +70,12 @@ class InstrumentedFileSystem final : public FileSystem {
       real_->write(static_cast<const char*>(data) + size / 2, size - size / 2);
       owner_.tick(Kind::write);
     }
-    void sync() override { owner_.around(Kind::sync, [&] { real_->sync(); }); }
-    void close() override { owner_.around(Kind::close, [&] { real_->close(); }); }
+    void sync() override {
+      owner_.around(Kind::sync, [&] { real_->sync(); });
+    }
+    void close() override {
+      owner_.around(Kind::close, [&] { real_->close(); });
+    }
 
    private:
     InstrumentedFileSystem& owner_;
@@ -93,7 +101,7 @@ std::vector<std::string> entries(const fs::path& folder) {
 }
 
 unsigned mode_of(const std::string& path) {
-  struct stat info{};
+  struct stat info {};
   REQUIRE(stat(path.c_str(), &info) == 0);
   return info.st_mode & 07777u;
 }
@@ -131,8 +139,8 @@ TEST_CASE("write_atomically: an operation that fails leaves the old bytes and no
       {
         const ScopedFileSystem scope(faulty);
         const bool creating = k == 0;
-        const std::string message = error_of(creating ? ExitCode::cannot_create : ExitCode::io,
-                                             [&] { write_checkpoint(path, 'n'); });
+        const std::string message =
+            error_of(creating ? ExitCode::cannot_create : ExitCode::io, [&] { write_checkpoint(path, 'n'); });
         CHECK(message == "injected");
       }
       using Kind = InstrumentedFileSystem::Kind;
@@ -168,7 +176,8 @@ TEST_CASE("write_atomically: the data is on the disk before the name leads to it
   CHECK((steps == std::vector{Kind::create, Kind::write, Kind::sync, Kind::close, Kind::rename, Kind::sync_folder}));
   steps.clear();
   write_atomically(scratch.file("x"), "newer");  // its permissions before its first byte
-  CHECK((steps == std::vector{Kind::create, Kind::mode, Kind::write, Kind::sync, Kind::close, Kind::rename, Kind::sync_folder}));
+  CHECK((steps ==
+         std::vector{Kind::create, Kind::mode, Kind::write, Kind::sync, Kind::close, Kind::rename, Kind::sync_folder}));
 }
 
 TEST_CASE("write_atomically: SIGKILL at every point of the write path leaves the old or the new file, bit for bit") {
@@ -200,7 +209,7 @@ TEST_CASE("write_atomically: SIGKILL at every point of the write path leaves the
   }
   CHECK(killed > 220);
   CHECK(kept_old > 200);
-  CHECK(got_new >= 4);  // after the rename, around the folder's sync, at the end
+  CHECK(got_new >= 4);          // after the rename, around the folder's sync, at the end
   write_checkpoint(path, 'n');  // what the dead left behind is in nobody's way
   CHECK(get_file(path) == new_bytes);
 }
@@ -254,7 +263,8 @@ TEST_CASE("write_atomically: symbolic links are followed") {
   write_atomically(scratch.file("dangling"), "made");
   CHECK(get_file(scratch.file("sub/later")) == "made");
   fs::create_symlink("loop", scratch.file("loop"));
-  CHECK(contains(error_of(ExitCode::cannot_create, [&] { write_atomically(scratch.file("loop"), "x"); }), "too many symbolic"));
+  CHECK(contains(error_of(ExitCode::cannot_create, [&] { write_atomically(scratch.file("loop"), "x"); }),
+                 "too many symbolic"));
   CHECK(entries(scratch.path() / "sub").size() == 2);
 }
 

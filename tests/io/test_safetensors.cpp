@@ -90,8 +90,10 @@ std::vector<Reject> rejected_keys() {
       {safetensors_file(R"({"a":{"dtype":"F32","data_offsets":[0,4]}})", 4), "tensor \"a\" has no shape"},
       {safetensors_file(R"({"a":{"dtype":"F32","shape":[1]}})", 4), "tensor \"a\" has no data_offsets"},
       {safetensors_file(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}})", 4), "unknown field \"x\""},
-      {safetensors_file(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4), "dtype stands twice"},
-      {safetensors_file(R"({"a":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}})", 4), "shape stands twice"},
+      {safetensors_file(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4),
+       "dtype stands twice"},
+      {safetensors_file(R"({"a":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}})", 4),
+       "shape stands twice"},
       {safetensors_file(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"data_offsets":[0,4]}})", 4),
        "data_offsets stands twice"},
       {safetensors_file("{\"a\":" + good + ",\"a\":" + good + "}", 4), "key \"a\" stands twice"},
@@ -125,8 +127,18 @@ std::vector<Reject> rejected_fields() {
       {safetensors_file(tensor("\"F32\"", "[" + kTwo64 + "0]", "[0,4]"), 4), "shape holds 184467440737095516150"},
       {safetensors_file(tensor("\"F32\"", "[0,9223372036854775808]", "[0,0]")), "shape holds 9223372036854775808"},
       {safetensors_file(tensor("\"F32\"", "[" + fmt::format("{:1>{}}", "", 65) + "]", "[0,4]"), 4), "shape holds"},
-      {safetensors_file(tensor("\"F32\"", "[1" + [] { std::string s; for (int i = 0; i < 64; ++i) s += ",1"; return s; }() + "]",
-                               "[0,4]"), 4), "more than 64 dimensions"},
+      {safetensors_file(tensor(
+                            "\"F32\"",
+                            "[1" +
+                                [] {
+                                  std::string s;
+                                  for (int i = 0; i < 64; ++i) s += ",1";
+                                  return s;
+                                }() +
+                                "]",
+                            "[0,4]"),
+                        4),
+       "more than 64 dimensions"},
       {safetensors_file(tensor("\"F32\"", "[1]", "[0]"), 4), "data_offsets needs two numbers"},
       {safetensors_file(tensor("\"F32\"", "[1]", "[]"), 4), "data_offsets needs two numbers"},
       {safetensors_file(tensor("\"F32\"", "[1]", "[0,4,8]"), 4), "data_offsets needs two numbers"},
@@ -138,28 +150,37 @@ std::vector<Reject> rejected_fields() {
 }
 
 std::string two(const std::string& first, const std::string& second) {
-  return fmt::format(R"({{"a":{{"dtype":"U8","shape":[4],"data_offsets":{}}},"b":{{"dtype":"U8","shape":[4],"data_offsets":{}}}}})",
-                     first, second);
+  return fmt::format(
+      R"({{"a":{{"dtype":"U8","shape":[4],"data_offsets":{}}},"b":{{"dtype":"U8","shape":[4],"data_offsets":{}}}}})",
+      first, second);
 }
 
 std::vector<Reject> rejected_layouts() {
   return {
       {safetensors_file(tensor("\"F32\"", "[1]", "[4,0]"), 4), "tensor \"a\" begins at byte 4 and ends at byte 0"},
-      {safetensors_file(tensor("\"F32\"", "[2]", "[0,4]"), 4), "tensor \"a\" takes 8 bytes by its shape, 4 by its offsets"},
+      {safetensors_file(tensor("\"F32\"", "[2]", "[0,4]"), 4),
+       "tensor \"a\" takes 8 bytes by its shape, 4 by its offsets"},
       {safetensors_file(tensor("\"F32\"", "[0]", "[0,4]"), 4), "takes 0 bytes by its shape, 4 by its offsets"},
-      {safetensors_file(tensor("\"F32\"", "[4294967296,4294967296]", "[0,4]"), 4), "not a whole number of bytes below 2^64"},
-      {safetensors_file(tensor("\"F32\"", "[4294967296,4294967296,0]", "[0,0]")), "not a whole number of bytes below 2^64"},
-      {safetensors_file(tensor("\"F32\"", "[4611686018427387905]", "[0,4]"), 4), "not a whole number of bytes below 2^64"},
+      {safetensors_file(tensor("\"F32\"", "[4294967296,4294967296]", "[0,4]"), 4),
+       "not a whole number of bytes below 2^64"},
+      {safetensors_file(tensor("\"F32\"", "[4294967296,4294967296,0]", "[0,0]")),
+       "not a whole number of bytes below 2^64"},
+      {safetensors_file(tensor("\"F32\"", "[4611686018427387905]", "[0,4]"), 4),
+       "not a whole number of bytes below 2^64"},
       {safetensors_file(tensor("\"F4\"", "[3]", "[0,1]"), 1), "not a whole number of bytes"},
       {safetensors_file(tensor("\"F6_E3M2\"", "[3]", "[0,2]"), 2), "not a whole number of bytes"},
       {safetensors_file(tensor("\"F32\"", "[1]", "[0,4]"), 3), "ends at byte 66, the file at 65"},
       {safetensors_file(tensor("\"F32\"", "[1]", "[0,4]"), 5), "the tensors end at byte 66, the file at 67"},
-      {safetensors_file(tensor("\"F32\"", "[1]", "[4,8]"), 8), "begins at byte 4 of the data, where byte 0 is due: a hole"},
+      {safetensors_file(tensor("\"F32\"", "[1]", "[4,8]"), 8),
+       "begins at byte 4 of the data, where byte 0 is due: a hole"},
       {safetensors_file(tensor("\"U8\"", "[0]", "[" + kTwo64 + "," + kTwo64 + "]")), "where byte 0 is due: a hole"},
       {safetensors_file(tensor("\"U8\"", "[9223372036854775807]", "[0,9223372036854775807]"), 8), "not a whole number"},
-      {safetensors_file(tensor("\"U8\"", "[2305843009213693951]", "[0,2305843009213693951]"), 8), "ends at byte 23058430092136940"},
-      {safetensors_file(two("[0,4]", "[5,9]"), 9), "tensor \"b\" begins at byte 5 of the data, where byte 4 is due: a hole"},
-      {safetensors_file(two("[0,4]", "[3,7]"), 7), "tensor \"b\" begins at byte 3 of the data, where byte 4 is due: an overlap"},
+      {safetensors_file(tensor("\"U8\"", "[2305843009213693951]", "[0,2305843009213693951]"), 8),
+       "ends at byte 23058430092136940"},
+      {safetensors_file(two("[0,4]", "[5,9]"), 9),
+       "tensor \"b\" begins at byte 5 of the data, where byte 4 is due: a hole"},
+      {safetensors_file(two("[0,4]", "[3,7]"), 7),
+       "tensor \"b\" begins at byte 3 of the data, where byte 4 is due: an overlap"},
       {safetensors_file(two("[0,4]", "[0,4]"), 4), "where byte 4 is due: an overlap"},
       {safetensors_file(two("[4,8]", "[5,9]"), 9), "tensor \"a\" begins at byte 4 of the data, where byte 0 is due"},
       {safetensors_file(two("[0,4]", "[4,8]"), 7), "tensor \"b\" ends at byte"},
@@ -170,7 +191,8 @@ std::vector<Reject> rejected_layouts() {
 
 TEST_CASE("safetensors: every malformed file is refused with a message that says why") {
   int count = 0;
-  for (const auto& group : {rejected_lengths(), rejected_json(), rejected_keys(), rejected_fields(), rejected_layouts()}) {
+  for (const auto& group :
+       {rejected_lengths(), rejected_json(), rejected_keys(), rejected_fields(), rejected_layouts()}) {
     for (const Reject& reject : group) {
       const std::string message = refusal(reject.file);
       CAPTURE(message);
@@ -184,7 +206,8 @@ TEST_CASE("safetensors: every malformed file is refused with a message that says
 }
 
 TEST_CASE("safetensors: bombs of nesting are refused, each in under a second") {
-  for (const char* before : {"", "{\"a\":", "{\"__metadata__\":", "{\"a\":{\"dtype\":", "{\"a\":{\"x\":", "{\"a\":{\"shape\":["}) {
+  for (const char* before :
+       {"", "{\"a\":", "{\"__metadata__\":", "{\"a\":{\"dtype\":", "{\"a\":{\"x\":", "{\"a\":{\"shape\":["}) {
     std::string objects = before;
     for (int i = 0; i < 512'000; ++i) objects += "{\"a\":";
     for (const std::string& bomb : {safetensors_file(before + std::string(512'000, '[')), safetensors_file(objects)}) {
@@ -208,7 +231,8 @@ TEST_CASE("safetensors: read leniently") {
   // Metadata last, tensors in any order, blanks everywhere, a header length that is no multiple of 8, an escaped name.
   const SafetensorsHeader header = parse(safetensors_file(
       R"( {"b" : {"data_offsets":[4,8],"shape":[2,2],"dtype":"U8"}, "\u00e9/\"" : {"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
-      R"("" : {"dtype":"I64","shape":[3,0],"data_offsets":[4,4]},"__metadata__":{"format":"pt","":""}})", 8));
+      R"("" : {"dtype":"I64","shape":[3,0],"data_offsets":[4,4]},"__metadata__":{"format":"pt","":""}})",
+      8));
   REQUIRE(header.tensors.size() == 3);
   CHECK(header.tensors[0].name == "\u00e9/\"");
   CHECK(header.tensors[0].shape.empty());
@@ -268,8 +292,10 @@ TEST_CASE("safetensors: writes the very bytes that the Python library writes") {
   const Scratch scratch;
   const std::string data(8, '\x01');
   const auto part = [&](std::size_t n) { return as_bytes(data).first(n); };
-  const std::vector<TensorBytes> tensors{{{"h\u00e9\x01", DType::BF16, {2}}, part(4)}, {{"b", DType::F32, {2}}, part(8)},
-                                         {{"z", DType::I64, {}}, part(8)}, {{"a", DType::F32, {1}}, part(4)}};
+  const std::vector<TensorBytes> tensors{{{"h\u00e9\x01", DType::BF16, {2}}, part(4)},
+                                         {{"b", DType::F32, {2}}, part(8)},
+                                         {{"z", DType::I64, {}}, part(8)},
+                                         {{"a", DType::F32, {1}}, part(4)}};
   write_safetensors(scratch.file("x"), tensors, {{"format", "pt"}});
   const std::string header =
       R"({"__metadata__":{"format":"pt"},"z":{"dtype":"I64","shape":[],"data_offsets":[0,8]},)"

@@ -181,10 +181,11 @@ TEST_CASE("shards: symbolic links that leave the folder are refused and nothing 
   fs::create_symlink("/etc", layout.folder / "etc");
   fs::create_symlink("../outside", layout.folder / "out");
   fs::create_symlink("../outside/secret.safetensors", layout.folder / "hop.safetensors");
-  for (const fs::path& target : std::vector<fs::path>{
-           "../outside/secret.safetensors", layout.outside / "secret.safetensors", "/etc/passwd", "etc/passwd",
-           "out/secret.safetensors", "hop.safetensors", "inner/deep.safetensors", "inner/../../outside/secret.safetensors",
-           "../blobs/" + kHash, "../model/../blobs/" + kHash, "../outside/" + kHash, "/proc/self/environ", "/dev/zero"}) {
+  for (const fs::path& target :
+       std::vector<fs::path>{"../outside/secret.safetensors", layout.outside / "secret.safetensors", "/etc/passwd",
+                             "etc/passwd", "out/secret.safetensors", "hop.safetensors", "inner/deep.safetensors",
+                             "inner/../../outside/secret.safetensors", "../blobs/" + kHash,
+                             "../model/../blobs/" + kHash, "../outside/" + kHash, "/proc/self/environ", "/dev/zero"}) {
     CAPTURE(target);
     CHECK(contains(attempt(target), "is a symbolic link that leaves the folder"));
   }
@@ -223,14 +224,13 @@ TEST_CASE("shards: the links of a Hugging Face hub cache are followed, and only 
   fs::create_symlink("../elsewhere/" + kHash, cache.blobs / std::string(64, 'b'));
   fs::create_directories(cache.scratch.path() / "blobs2");
   for (const std::string& link : std::vector<std::string>{
-           "../../blobs/readme",                       // no hash
-           "../../elsewhere/" + kHash,                 // another folder
-           "../../blobs/../" + kHash,                  // climbs out of blobs
-           "../../blobs/../elsewhere/" + kHash,
-           "../../blobs/" + std::string(64, 'b'),      // a blob that is a link itself
-           "../.././blobs/" + kHash,                   // not as the cache writes it
+           "../../blobs/readme",                                                        // no hash
+           "../../elsewhere/" + kHash,                                                  // another folder
+           "../../blobs/../" + kHash,                                                   // climbs out of blobs
+           "../../blobs/../elsewhere/" + kHash, "../../blobs/" + std::string(64, 'b'),  // a blob that is a link itself
+           "../.././blobs/" + kHash,                                                    // not as the cache writes it
            "../../blobs//" + kHash,
-           (cache.blobs / kHash).native(),             // absolute
+           (cache.blobs / kHash).native(),  // absolute
            "../0123abc/../../blobs/" + kHash}) {
     CAPTURE(link);
     CHECK(contains(cache.attempt(cache.snapshot, link), "is a symbolic link that leaves the folder"));
@@ -251,8 +251,9 @@ TEST_CASE("shards: a hostile index is refused") {
     CHECK(watch.opened().empty());
     return message;
   };
-  for (const char* text : {"[]", "null", "1", "{}", R"({"weight_map":null})", R"({"weight_map":[]})", R"({"weight_map":{}})",
-                           R"({"weight_map":"good.safetensors"})", R"({"metadata":{"weight_map":{"t":"good.safetensors"}}})"}) {
+  for (const char* text :
+       {"[]", "null", "1", "{}", R"({"weight_map":null})", R"({"weight_map":[]})", R"({"weight_map":{}})",
+        R"({"weight_map":"good.safetensors"})", R"({"metadata":{"weight_map":{"t":"good.safetensors"}}})"}) {
     CAPTURE(text);
     CHECK(contains(attempt(text), "expected an object with a \"weight_map\""));
   }
@@ -261,12 +262,17 @@ TEST_CASE("shards: a hostile index is refused") {
   CHECK(contains(attempt(R"({"weight_map":{"t":null}})"), "is not a string"));
   CHECK(contains(attempt(""), "malformed JSON"));
   CHECK(contains(attempt(std::string(512'000, '[')), "nested more than"));
-  CHECK(contains(attempt(R"({"weight_map":{"t":"good.safetensors","t":"good.safetensors"}})"), "key \"t\" stands twice"));
-  CHECK(contains(attempt(R"({"weight_map":{"t":"good.safetensors"},"weight_map":{}})"), "key \"weight_map\" stands twice"));
+  CHECK(
+      contains(attempt(R"({"weight_map":{"t":"good.safetensors","t":"good.safetensors"}})"), "key \"t\" stands twice"));
+  CHECK(contains(attempt(R"({"weight_map":{"t":"good.safetensors"},"weight_map":{}})"),
+                 "key \"weight_map\" stands twice"));
 
-  put_file(layout.folder / "model.safetensors.index.json", R"({"weight_map":{"t":"good.safetensors","x":"good.safetensors"}})");
-  CHECK(contains(error_of(ExitCode::data, [&] { WeightSource::open(layout.folder); }), "tensor \"x\", which the index places"));
+  put_file(layout.folder / "model.safetensors.index.json",
+           R"({"weight_map":{"t":"good.safetensors","x":"good.safetensors"}})");
+  CHECK(contains(error_of(ExitCode::data, [&] { WeightSource::open(layout.folder); }),
+                 "tensor \"x\", which the index places"));
   put_file(layout.folder / "bad.safetensors", one_tensor() + "x");
   write_index(layout.folder, "bad.safetensors");
-  CHECK(contains(error_of(ExitCode::data, [&] { WeightSource::open(layout.folder); }), "bad.safetensors: the tensors end at"));
+  CHECK(contains(error_of(ExitCode::data, [&] { WeightSource::open(layout.folder); }),
+                 "bad.safetensors: the tensors end at"));
 }

@@ -34,9 +34,9 @@ struct Case {
 };
 
 std::string expand(std::string_view text) {
-  const std::map<char, std::string_view> strings{
-      {'T', R"({"dtype":")"}, {'S', R"(","shape":[)"}, {'O', R"(],"data_offsets":[)"}, {'E', "]}"}, {'M', R"("__metadata__":)"},
-      {'~', "~"}};
+  const std::map<char, std::string_view> strings{{'T', R"({"dtype":")"},         {'S', R"(","shape":[)"},
+                                                 {'O', R"(],"data_offsets":[)"}, {'E', "]}"},
+                                                 {'M', R"("__metadata__":)"},    {'~', "~"}};
   std::string bytes;
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (text[i] != '~') {
@@ -79,8 +79,9 @@ std::string refusal(const Case& input) {
 
 TEST_CASE("safetensors: the verdict of the Python library on 10,000 headers, but for the listed differences") {
   const std::array<std::string_view, 7> differences{
-      "stands twice", "has the unknown field", "is a list, expected an object", "dtype is an object", "__metadata__ is null",
-      "expected an integer from 0 to 2^63-1", "more than 64 dimensions"};
+      "stands twice",           "has the unknown field", "is a list, expected an object",
+      "dtype is an object",     "__metadata__ is null",  "expected an integer from 0 to 2^63-1",
+      "more than 64 dimensions"};
   std::array<int, differences.size()> seen{};
   std::ifstream file(ATELIER_TEST_DATA "/safetensors_verdicts.txt");
   std::string line;

@@ -39,7 +39,8 @@ struct Named {
 
 void write_tensors(const std::string& path, const std::vector<Named>& named) {
   std::vector<TensorBytes> tensors;
-  for (const Named& tensor : named) tensors.push_back({{tensor.name, tensor.dtype, tensor.shape}, as_bytes(tensor.data)});
+  for (const Named& tensor : named)
+    tensors.push_back({{tensor.name, tensor.dtype, tensor.shape}, as_bytes(tensor.data)});
   write_safetensors(path, tensors, {});
 }
 
@@ -62,7 +63,8 @@ float only(const at::Tensor& tensor) {
 TEST_CASE("WeightSource: accounting of what was asked for and what was found") {
   const Scratch scratch;
   const std::string path = scratch.file("m.safetensors");
-  write_tensors(path, {{"a", DType::F32, {2}, bytes_of<float>({1, 2})}, {"b", DType::F32, {1}, bytes_of<float>({3})},
+  write_tensors(path, {{"a", DType::F32, {2}, bytes_of<float>({1, 2})},
+                       {"b", DType::F32, {1}, bytes_of<float>({3})},
                        {"c", DType::F32, {1}, bytes_of<float>({4})}});
   const auto source = WeightSource::open(path);
   CHECK(source->names() == std::vector<std::string>{"a", "b", "c"});
@@ -104,9 +106,11 @@ TEST_CASE("WeightSource: equal dtype shares the mapped pages, which outlive the 
   const std::string path = scratch.file("m.safetensors");
   const std::string data = bytes_of<float>({1.5f, -2}) + bytes_of<double>({7});
   // 1 byte, then an F32 and an F64 that start at odd addresses.
-  put_file(path, safetensors_file(R"({"u":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
-                                  R"("f":{"dtype":"F32","shape":[2],"data_offsets":[1,9]},)"
-                                  R"("d":{"dtype":"F64","shape":[],"data_offsets":[9,17]}})") + "\x05" + data);
+  std::string header = R"({"u":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                       R"("f":{"dtype":"F32","shape":[2],"data_offsets":[1,9]},)"
+                       R"("d":{"dtype":"F64","shape":[],"data_offsets":[9,17]}})";
+  header.append(8 - header.size() % 8, ' ');
+  put_file(path, safetensors_file(header) + "\x05" + data);
   write_tensors(scratch.file("aligned"), {{"f", DType::F32, {2}, data.substr(0, 8)}});
   at::Tensor kept;
   {
@@ -153,8 +157,9 @@ TEST_CASE("WeightSource: every dtype that LibTorch has converts by value") {
       {"U64", DType::U64, {2}, bytes_of<std::uint64_t>({1, 70000})},
       {"C64", DType::C64, {1}, bytes_of<float>({1, -2.5f})},
   };
-  const std::map<std::string, float> second{{"BOOL", 1}, {"U8", 255}, {"I8", -1}, {"F8_E8M0", 4}, {"I16", -2}, {"U16", 65534},
-                                            {"I32", -7}, {"U32", 70000}, {"I64", -7}, {"U64", 70000}};
+  const std::map<std::string, float> second{{"BOOL", 1}, {"U8", 255},    {"I8", -1},  {"F8_E8M0", 4},
+                                            {"I16", -2}, {"U16", 65534}, {"I32", -7}, {"U32", 70000},
+                                            {"I64", -7}, {"U64", 70000}};
   write_tensors(path, tensors);
   const auto source = WeightSource::open(path);
   for (const Named& tensor : tensors) {
@@ -178,8 +183,12 @@ TEST_CASE("WeightSource: every dtype that LibTorch has converts by value") {
 TEST_CASE("WeightSource: dtypes without a type, bool bytes that are none, shapes beyond memory") {
   const Scratch scratch;
   const std::string path = scratch.file("m.safetensors");
-  write_tensors(path, {{"f4", DType::F4, {2}, "x"}, {"f6", DType::F6_E2M3, {4}, "xyz"}, {"f6b", DType::F6_E3M2, {4}, "xyz"},
-                       {"b", DType::BOOL, {1}, "\2"}, {"e", DType::F32, {3, 0}, ""}, {"b0", DType::BOOL, {0}, ""},
+  write_tensors(path, {{"f4", DType::F4, {2}, "x"},
+                       {"f6", DType::F6_E2M3, {4}, "xyz"},
+                       {"f6b", DType::F6_E3M2, {4}, "xyz"},
+                       {"b", DType::BOOL, {1}, "\2"},
+                       {"e", DType::F32, {3, 0}, ""},
+                       {"b0", DType::BOOL, {0}, ""},
                        {"huge", DType::F32, {0, INT64_MAX, INT64_MAX}, ""}});
   const auto source = WeightSource::open(path);
   const auto refused = [&](const char* name) {
@@ -204,7 +213,8 @@ TEST_CASE("WeightSource: looks at the stop flag") {
   write_one(scratch.file("m"), "a");
   const auto source = WeightSource::open(scratch.file("m"));
   atelier::base::request_stop(2);
-  CHECK(error_of(ExitCode::interrupted, [&] { source->load("a", c10::ScalarType::Float, kCpu); }) == "stopped by SIGINT");
+  CHECK(error_of(ExitCode::interrupted, [&] { source->load("a", c10::ScalarType::Float, kCpu); }) ==
+        "stopped by SIGINT");
   CHECK(error_of(ExitCode::interrupted, [&] { WeightSource::open(scratch.file("m")); }) == "stopped by SIGINT");
   atelier::base::clear_stop();
 }
@@ -214,7 +224,8 @@ TEST_CASE("WeightSource: which file of a folder is taken") {
   const auto refused = [&](const std::string& stem = "model") {
     return error_of(ExitCode::no_input, [&] { WeightSource::open(scratch.path(), stem); });
   };
-  CHECK(contains(error_of(ExitCode::no_input, [&] { WeightSource::open(scratch.file("none")); }), "none: No such file"));
+  CHECK(
+      contains(error_of(ExitCode::no_input, [&] { WeightSource::open(scratch.file("none")); }), "none: No such file"));
   CHECK(contains(error_of(ExitCode::no_input, [&] { WeightSource::open(""); }), "No such file"));
   CHECK(contains(refused(), "no .safetensors file in this folder"));
   write_one(scratch.file("odd.safetensors"), "odd");
@@ -231,13 +242,14 @@ TEST_CASE("WeightSource: which file of a folder is taken") {
 
 TEST_CASE("WeightSource: sharded folders") {
   const Scratch scratch;
-  write_tensors(scratch.file("model-1.safetensors"), {{"a", DType::F32, {1}, bytes_of<float>({1})},
-                                                      {"both", DType::F32, {1}, bytes_of<float>({10})}});
+  write_tensors(scratch.file("model-1.safetensors"),
+                {{"a", DType::F32, {1}, bytes_of<float>({1})}, {"both", DType::F32, {1}, bytes_of<float>({10})}});
   write_tensors(scratch.file("model-2.safetensors"), {{"b", DType::F32, {1}, bytes_of<float>({2})},
                                                       {"both", DType::F32, {1}, bytes_of<float>({20})},
                                                       {"extra", DType::F32, {1}, bytes_of<float>({3})}});
-  put_file(scratch.file("model.safetensors.index.json"),
-           R"({"metadata":{"total_size":20},"weight_map":{"b":"model-2.safetensors","a":"model-1.safetensors","both":"model-2.safetensors"}})");
+  put_file(
+      scratch.file("model.safetensors.index.json"),
+      R"({"metadata":{"total_size":20},"weight_map":{"b":"model-2.safetensors","a":"model-1.safetensors","both":"model-2.safetensors"}})");
   const auto source = WeightSource::open(scratch.path());
   CHECK(source->files().size() == 2);
   CHECK(source->names().size() == 4);
