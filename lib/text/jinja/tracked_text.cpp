@@ -14,17 +14,33 @@ std::uint64_t times(std::int64_t count) { return count < 0 ? UINT64_MAX : static
 
 }  // namespace
 
+bool TrackedText::all_trusted() const {
+  return runs_.empty() || (runs_.size() == 1 && runs_[0].trusted);
+}
+
+std::size_t TrackedText::run_at(std::size_t byte) const {
+  const auto found = std::upper_bound(runs_.begin(), runs_.end(), byte, [](std::size_t b, const Run& run) { return b < run.end; });
+  return static_cast<std::size_t>(found - runs_.begin());
+}
+
 void TrackedText::append(std::string_view bytes, bool trusted) {
+  if (bytes.empty()) return;
   Budget::bytes(bytes.size());
   bytes_.append(bytes);
-  trust_.append(bytes.size(), trusted ? '\1' : '\0');
+  if (!runs_.empty() && runs_.back().trusted == trusted) {
+    runs_.back().end = bytes_.size();
+  } else {
+    runs_.push_back({bytes_.size(), trusted});
+  }
 }
 
 void TrackedText::append(const TrackedText& other, std::size_t from, std::size_t count) {
-  count = std::min(count, other.size() - from);
-  Budget::bytes(count);
-  bytes_.append(other.bytes_, from, count);
-  trust_.append(other.trust_, from, count);
+  const std::size_t end = from + std::min(count, other.size() - from);
+  for (std::size_t run = other.run_at(from); from < end; ++run) {
+    const std::size_t stop = std::min(end, other.runs_[run].end);
+    append(std::string_view(other.bytes_).substr(from, stop - from), other.runs_[run].trusted);
+    from = stop;
+  }
 }
 
 void TrackedText::append_code_point(std::uint32_t code_point, bool trusted) {
@@ -41,11 +57,10 @@ TrackedText TrackedText::substr(std::size_t from, std::size_t count) const {
 
 std::vector<Segment> TrackedText::segments() const {
   std::vector<Segment> out;
-  for (std::size_t begin = 0; begin < trust_.size();) {
-    const std::size_t found = trust_.find(trust_[begin] ? '\0' : '\1', begin);
-    const std::size_t end = std::min(found, trust_.size());
-    out.push_back({bytes_.substr(begin, end - begin), trust_[begin] != 0});
-    begin = end;
+  std::size_t begin = 0;
+  for (const Run& run : runs_) {
+    out.push_back({bytes_.substr(begin, run.end - begin), run.trusted});
+    begin = run.end;
   }
   return out;
 }

@@ -20,8 +20,8 @@ class TrackedText {
   const std::string& bytes() const { return bytes_; }
   std::size_t size() const { return bytes_.size(); }
   bool empty() const { return bytes_.empty(); }
-  bool trusted(std::size_t byte) const { return trust_[byte] != 0; }
-  bool all_trusted() const { return trust_.find('\0') == std::string::npos; }
+  bool trusted(std::size_t byte) const { return runs_[run_at(byte)].trusted; }
+  bool all_trusted() const;
 
   void append(std::string_view bytes, bool trusted);
   void append(const TrackedText& other) { append(other, 0, other.size()); }
@@ -33,8 +33,14 @@ class TrackedText {
   std::vector<Segment> segments() const;
 
  private:
+  struct Run {
+    std::size_t end = 0;  ///< one past its last byte
+    bool trusted = false;
+  };
+  std::size_t run_at(std::size_t byte) const;
+
   std::string bytes_;
-  std::string trust_;  ///< one byte per byte: 1 trusted, 0 untrusted
+  std::vector<Run> runs_;  ///< in order, touching; neighbours differ in trust
 };
 
 /// A character of a text: where it starts, how long it is, and which it is.
