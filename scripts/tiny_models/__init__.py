@@ -1,0 +1,1 @@
+"""Modules behind scripts/make-tiny-models: the small models that ship with the project."""
