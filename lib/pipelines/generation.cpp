@@ -23,6 +23,12 @@ std::span<const float> row_of(const at::Tensor& logits, std::int64_t row) {
   return {logits.const_data_ptr<float>() + row * logits.size(1), static_cast<std::size_t>(logits.size(1))};
 }
 
+bool all_finite(std::span<const float> numbers) {
+  float probe = 0;
+  for (const float x : numbers) probe += x * 0.0F;  // 0, or NaN from the first infinity or NaN on
+  return probe == 0;
+}
+
 /// Puts a prompt into a cache, chunk by chunk; `each` sees the hidden states of every chunk, (n, hidden), and its start.
 void prefill(const TextModel& model, std::span<const TokenId> tokens, nn::KvCache& cache,
              const std::function<void(const at::Tensor&, std::int64_t)>& each) {
@@ -106,7 +112,7 @@ class Stream {
 
   /// Chooses the next token from its logits.
   void accept(std::span<const float> logits) {
-    if (!std::isfinite(*std::max_element(logits.begin(), logits.end())))
+    if (!all_finite(logits))
       throw base::Error(base::ExitCode::condition, "the model's logits are not finite: damaged weights?");
     if (past_deadline()) return finish(FinishReason::deadline);
     const TokenId id = sample(logits, {request_.prompt, result_.token_ids}, request_.sampling, generator_);

@@ -214,3 +214,18 @@ TEST_CASE("bf16 results are rounded to the nearest, ties to even, and NaN stays 
       else CHECK(to_float(y) == sum.rounded);
     }
 }
+
+TEST_CASE("NaN goes through every kernel: damaged weights must show") {
+  for (const Table* table : tables()) {
+    CAPTURE(table->name);
+    std::vector<float> x(40, 1.0F), up(40, 1.0F);
+    x[3] = x[37] = NAN;
+    table->softcap(x.data(), 30, 0, 40);
+    CHECK(std::isnan(x[3]));
+    CHECK(std::isnan(x[37]));
+    CHECK(x[4] > 0);
+    table->geglu(Type::float32, x.data(), up.data(), 40, 0, 1);
+    CHECK(std::isnan(x[3]));
+    CHECK(std::isnan(x[37]));
+  }
+}

@@ -26,6 +26,15 @@ inline std::vector<base::Json> records(const Result& result) {
   return found;
 }
 
+/// The only record of a run.
+inline base::Json record(const Result& result) {
+  CAPTURE(result.err);
+  REQUIRE(result.code == 0);
+  const auto all = records(result);
+  REQUIRE(all.size() == 1);
+  return all[0];
+}
+
 /// One error line of the tool, at most one hint, nothing on stdout.
 inline void check_failure(const Result& result, int code, const std::string& part) {
   CAPTURE(result.err);
@@ -35,7 +44,7 @@ inline void check_failure(const Result& result, int code, const std::string& par
   int errors = 0, others = 0;
   for (const std::string& line : result.err_lines()) {
     if (line.starts_with("gemma-generate: error: ")) ++errors;
-    else if (!line.starts_with("hint: ") && line.find("the model that ships") == std::string::npos) ++others;
+    else if (!line.starts_with("hint: ") && line.find("using the shipped tiny-gemma") == std::string::npos) ++others;
   }
   CHECK(errors == 1);
   CHECK(others == 0);

@@ -99,10 +99,10 @@ TEST_CASE("prompts that cannot be: empty, not UTF-8, too long") {
     const Result result = generate({"--truncate", how, "--json", "-n", "5"}, "first" + words + " last");
     CAPTURE(result.err);
     CHECK(result.code == 0);
-    CHECK(records(result)[0]["truncated"].get<int>() > 5000);
+    CHECK(record(result)["truncated"].get<int>() > 5000);
   }
   // What is cut is the user's text: the turns around it stay, so the score's last tokens are the model's turn.
-  const auto scored = records(generate({"--truncate", "tail", "--json", "--score", "--chat"}, words))[0];
+  const auto scored = record(generate({"--truncate", "tail", "--json", "--score", "--chat"}, words));
   const auto& ids = scored["token_ids"];
   CHECK(ids[0] == 2);
   CHECK(std::count(ids.begin(), ids.end(), 106) == 2);

@@ -101,7 +101,7 @@ TEST_CASE("a signal without anything to resume: 130 and 143") {
 TEST_CASE("--plan reads headers only and says what a run needs; --max-ram holds it to that") {
   const Result plan = generate({"--plan", "-p", "Hello"});
   CHECK(plan.code == 0);
-  const Json json = records(plan)[0];
+  const Json json = record(plan);
   CHECK(json["model"]["family"] == "gemma2");
   CHECK(json["model"]["parameters"].get<std::int64_t>() > 1000000);
   CHECK(json["missing"].empty());
@@ -136,9 +136,9 @@ TEST_CASE("the manifest says what ran") {
 TEST_CASE("options from a TOML file; flags win") {
   const TempFolder folder;
   const std::string config = folder.write("options.toml", "prompt = \"Hello\"\nseed = 4\nmax-tokens = 3\ntemperature = 0.5\n");
-  const Json record = records(generate({"--config", config, "--json", "--seed", "6"}))[0];
-  CHECK(record["seed"] == 6);
-  CHECK(record["token_ids"].size() <= 3);
+  const Json made = record(generate({"--config", config, "--json", "--seed", "6"}));
+  CHECK(made["seed"] == 6);
+  CHECK(made["token_ids"].size() <= 3);
   check_failure(generate({"--config", folder.write("bad.toml", "sede = 4\n"), "-p", "x"}), 64, "sede");
 }
 

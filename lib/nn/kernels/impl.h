@@ -24,10 +24,11 @@ inline void store_n(T* p, typename V::reg v, std::int64_t n) {
   else V::store_partial(p, v, n);
 }
 
-/// e^x to about 1 ulp: x = n ln2 + r, a degree-6 polynomial on |r| <= ln2/2, scaled by 2^n. Clamped to finite results.
+/// e^x to about 1 ulp: x = n ln2 + r, a degree-6 polynomial on |r| <= ln2/2, scaled by 2^n. Clamped to finite results; NaN
+/// stays NaN, because max and min return their second operand where one is NaN.
 template <class V>
 inline typename V::reg exp(typename V::reg x) {
-  x = V::min(V::max(x, V::set1(-87.3F)), V::set1(88.3F));
+  x = V::min(V::set1(88.3F), V::max(V::set1(-87.3F), x));
   const auto n = V::round(V::mul(x, V::set1(1.44269504F)));
   auto r = V::fma(n, V::set1(-0.693359375F), x);
   r = V::fma(n, V::set1(2.12194440e-4F), r);
