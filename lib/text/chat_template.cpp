@@ -41,7 +41,8 @@ class JinjaChatTemplate final : public ChatTemplate {
                                           {"bos_token", Value::text(variables.bos_token, true)},
                                           {"eos_token", Value::text(variables.eos_token, true)}};
       if (variables.extra.is_object()) {
-        for (const auto& [key, value] : variables.extra.items()) bound.emplace_back(key, Value::from_json(value, false));
+        for (const auto& [key, value] : variables.extra.items())
+          bound.emplace_back(key, Value::from_json(value, false));
       }
       return bound;
     };
@@ -65,7 +66,8 @@ class JinjaChatTemplate final : public ChatTemplate {
       jinja::Dict fields;
       for (const auto& [key, value] : message.items()) {
         const bool model = key == "role" && (value == "model" || value == "assistant");
-        fields.set(jinja::Value::text(key, false), model ? jinja::Value::text(model_role_, false) : jinja::Value::from_json(value, false));
+        fields.set(jinja::Value::text(key, false),
+                   model ? jinja::Value::text(model_role_, false) : jinja::Value::from_json(value, false));
       }
       converted.push_back(jinja::Value::dict(std::move(fields)));
     }
@@ -94,11 +96,12 @@ class ToolAwareTemplate final : public ChatTemplate {
 /// A template as JSON files hold it: a string, or a list of {name, template}.
 std::shared_ptr<const ChatTemplate> from_json(const Json& value, const std::string& what) {
   if (value.is_string()) return ChatTemplate::parse(value.get_ref<const std::string&>(), what);
-  if (!value.is_array()) throw base::Error(base::ExitCode::data, what + ": must be a string or a list of named templates");
+  if (!value.is_array())
+    throw base::Error(base::ExitCode::data, what + ": must be a string or a list of named templates");
   std::shared_ptr<const ChatTemplate> plain, with_tools;
   for (const auto& entry : value) {
-    const bool good = entry.is_object() && entry.contains("name") && entry["name"].is_string() && entry.contains("template") &&
-                      entry["template"].is_string();
+    const bool good = entry.is_object() && entry.contains("name") && entry["name"].is_string() &&
+                      entry.contains("template") && entry["template"].is_string();
     if (!good) throw base::Error(base::ExitCode::data, what + ": an entry has no name or no template");
     const std::string name = entry["name"].get<std::string>();
     if (name != "default" && name != "tool_use") continue;
@@ -136,7 +139,8 @@ std::shared_ptr<const ChatTemplate> ChatTemplate::from_folder(const std::string&
 
 std::shared_ptr<const ChatTemplate> ChatTemplate::builtin(std::string_view family) {
   const auto all = builtin_templates();
-  const auto found = std::find_if(all.begin(), all.end(), [family](const BuiltinTemplate& t) { return t.name == family; });
+  const auto found =
+      std::find_if(all.begin(), all.end(), [family](const BuiltinTemplate& t) { return t.name == family; });
   if (found == all.end()) {
     throw base::Error(base::ExitCode::internal, fmt::format("no built-in chat template is named \"{}\"", family));
   }

@@ -43,7 +43,8 @@ class WireReader {
       case kFixed32: {
         std::uint32_t word = 0;
         const std::string_view bytes = take(4);
-        for (int i = 3; i >= 0; --i) word = (word << 8) | static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
+        for (int i = 3; i >= 0; --i)
+          word = (word << 8) | static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
         field.value = word;
         break;
       }
@@ -76,7 +77,8 @@ class WireReader {
 };
 
 void expect_wire(const Field& field, WireType wire, const std::string& what) {
-  if (field.wire != wire) fail(what, fmt::format("field {} has wire type {}, expected {}", field.number, field.wire, +wire));
+  if (field.wire != wire)
+    fail(what, fmt::format("field {} has wire type {}, expected {}", field.number, field.wire, +wire));
 }
 
 Piece parse_piece(std::string_view bytes, std::size_t id, const std::string& what) {
@@ -92,12 +94,14 @@ Piece parse_piece(std::string_view bytes, std::size_t id, const std::string& wha
       std::memcpy(&piece.score, &word, sizeof word);
     } else if (field.number == 3) {
       expect_wire(field, kVarint, what);
-      if (field.value < 1 || field.value > 6) fail(what, fmt::format("piece {} has the unknown type {}", id, field.value));
+      if (field.value < 1 || field.value > 6)
+        fail(what, fmt::format("piece {} has the unknown type {}", id, field.value));
       piece.type = static_cast<PieceType>(field.value);
     }
   }
   if (piece.text.empty()) fail(what, fmt::format("piece {} is empty", id));
-  if (piece.text.size() > kMaxPieceBytes) fail(what, fmt::format("piece {} is longer than {} bytes", id, kMaxPieceBytes));
+  if (piece.text.size() > kMaxPieceBytes)
+    fail(what, fmt::format("piece {} is longer than {} bytes", id, kMaxPieceBytes));
   if (!is_utf8(piece.text)) fail(what, fmt::format("piece {} is not UTF-8", id));
   if (piece.type == PieceType::user_defined && piece.text.find('\0') != std::string::npos) {
     fail(what, fmt::format("user-defined piece {} has a NUL in it", id));

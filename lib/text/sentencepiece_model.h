@@ -35,10 +35,10 @@ struct SentencePieceModel {
   NormalizerSpec normalizer;
 };
 
-/// Reads a serialised ModelProto (protobuf wire format). `what` names the file. Error(data): truncated or malformed fields,
-/// an unknown piece type or model kind, a piece that is empty, longer than 4,096 bytes or not UTF-8, a score that is not
-/// finite, more than 2,000,000 pieces, and features that encoding here does not have.
-/// Reference: sentencepiece_model.proto of SentencePiece 0.2.1.
+/// Reads a serialised ModelProto (protobuf wire format). `what` names the file. Error(data): truncated or malformed
+/// fields, an unknown piece type or model kind, a piece that is empty, longer than 4,096 bytes or not UTF-8, a score
+/// that is not finite, more than 2,000,000 pieces, and features that encoding here does not have. Reference:
+/// sentencepiece_model.proto of SentencePiece 0.2.1.
 SentencePieceModel parse_sentencepiece_model(std::string_view bytes, const std::string& what);
 
 /// Serialises the model for SentencePiece with an identity normaliser: texts are normalised before they get there, see

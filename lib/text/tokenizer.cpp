@@ -93,7 +93,9 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   std::string_view bytes(TokenId id) const override { return known(id) ? std::string_view(bytes_[index(id)]) : ""; }
-  std::string_view piece(TokenId id) const override { return known(id) ? std::string_view(pieces_[index(id)].text) : ""; }
+  std::string_view piece(TokenId id) const override {
+    return known(id) ? std::string_view(pieces_[index(id)].text) : "";
+  }
   bool is_control(TokenId id) const override { return known(id) && control_[index(id)]; }
 
   std::optional<TokenId> find(std::string_view piece) const override {
@@ -155,7 +157,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     const std::size_t limit = learned_ + config.added.size();
     for (const AddedToken& token : config.added) {
       const auto id = static_cast<std::size_t>(token.id);
-      if (id >= limit) fail(what_, fmt::format("added token \"{}\" has the id {}, outside the vocabulary", token.content, id));
+      if (id >= limit)
+        fail(what_, fmt::format("added token \"{}\" has the id {}, outside the vocabulary", token.content, id));
       while (pieces_.size() <= id) {
         pieces_.push_back({fmt::format("<id {}>", pieces_.size()), 0, PieceType::user_defined, false});
       }
@@ -191,7 +194,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     };
     for (const AddedToken& token : config.added) {
       // Where blanks come about by merges (tokenizer.json), a run of them must not be cut out beforehand.
-      if (pieces_[static_cast<std::size_t>(token.id)].type == PieceType::normal && is_blank_run(token.content)) continue;
+      if (pieces_[static_cast<std::size_t>(token.id)].type == PieceType::normal && is_blank_run(token.content))
+        continue;
       const PieceMatcher::Match itself{token.content.size(), static_cast<TokenId>(token.id)};
       const bool found_anyway = user_defined_.longest(token.content) == itself;
       add(token.content, static_cast<TokenId>(token.id), found_anyway);
@@ -199,7 +203,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     for (std::size_t id = 0; id < learned_; ++id) {
       const Piece& piece = pieces_[id];
       if (piece.type == PieceType::user_defined) add(piece.text, static_cast<TokenId>(id), true);
-      if (piece.type == PieceType::control || piece.type == PieceType::unknown) add(piece.text, static_cast<TokenId>(id), false);
+      if (piece.type == PieceType::control || piece.type == PieceType::unknown)
+        add(piece.text, static_cast<TokenId>(id), false);
     }
   }
 
@@ -225,7 +230,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     for (const Segment& segment : segments) {
       total += segment.text.size();
       if (total > kMaxTextBytes) {
-        throw base::Error(base::ExitCode::data, fmt::format("a text of more than {} bytes cannot be tokenised", kMaxTextBytes));
+        throw base::Error(base::ExitCode::data,
+                          fmt::format("a text of more than {} bytes cannot be tokenised", kMaxTextBytes));
       }
       if (segment.text.empty()) continue;
       if (!merged.empty() && merged.back().trusted == segment.trusted) {
@@ -264,8 +270,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     sentencepiece_encode(text.substr(begin), ids);
   }
 
-  /// Walks over the text as SentencePiece would, from one longest user-defined piece to the next, and cuts behind the first
-  /// character of every one that is a control token.
+  /// Walks over the text as SentencePiece would, from one longest user-defined piece to the next, and cuts behind the
+  /// first character of every one that is a control token.
   void encode_untrusted(std::string_view text, std::vector<TokenId>& ids) const {
     std::size_t begin = 0, at = 0;
     while (at < text.size()) {
@@ -283,8 +289,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     encode_without_control(text.substr(begin), ids);
   }
 
-  /// Encodes a stretch and, whatever the vocabulary is like, leaves no control token in the result: one that SentencePiece
-  /// produces all the same is spelled in bytes.
+  /// Encodes a stretch and, whatever the vocabulary is like, leaves no control token in the result: one that
+  /// SentencePiece produces all the same is spelled in bytes.
   void encode_without_control(std::string_view text, std::vector<TokenId>& ids) const {
     std::vector<TokenId> found;
     sentencepiece_encode(text, found);
@@ -329,8 +335,13 @@ std::shared_ptr<const Tokenizer> Tokenizer::open(const std::string& folder) {
   std::error_code ignored;
   TokenizerConfig config = read_tokenizer_config(folder);
   if (fs::exists(model_path, ignored)) {
-    SentencePieceModel model = parse_sentencepiece_model(io::read_file(model_path, kMaxModelBytes), "tokenizer.model");
-    return std::make_shared<SentencePieceTokenizer>(std::move(model), config, "tokenizer.model");
+    const std::string bytes = io::read_file(model_path, kMaxModelBytes);
+    if (bytes.starts_with("version https://git-lfs")) {
+      throw base::Error(base::ExitCode::data, "tokenizer.model: a Git LFS pointer, not the file itself",
+                        "run `git lfs pull` in the model's folder, or download the file");
+    }
+    return std::make_shared<SentencePieceTokenizer>(parse_sentencepiece_model(bytes, "tokenizer.model"), config,
+                                                    "tokenizer.model");
   }
   if (fs::exists(json_path, ignored)) {
     ConvertedTokenizer converted = convert_tokenizer_json(json_path);

@@ -44,14 +44,16 @@ class Converter {
   }
   [[noreturn]] void unsupported(const std::string& feature) const {
     throw base::Error(base::ExitCode::data, fmt::format("{}: {} is not supported", what_, feature),
-                      "only a byte-fallback BPE like Gemma's can be read from tokenizer.json; put its tokenizer.model into the folder");
+                      "only a byte-fallback BPE like Gemma's can be read from tokenizer.json; put its tokenizer.model "
+                      "into the folder");
   }
 
   static bool absent(const Json& object, const char* key) { return !object.contains(key) || object[key].is_null(); }
   static bool set(const Json& object, const char* key) { return !absent(object, key) && object[key] != false; }
   static std::string type_of(const Json& object) {
-    return object.is_object() && object.contains("type") && object["type"].is_string() ? object["type"].get<std::string>()
-                                                                                       : "without a type";
+    return object.is_object() && object.contains("type") && object["type"].is_string()
+               ? object["type"].get<std::string>()
+               : "without a type";
   }
 
   static bool replaces_blanks(const Json& step) {
@@ -60,7 +62,8 @@ class Converter {
   }
 
   void check_pipeline() {
-    if (!json_.is_object() || absent(json_, "model") || !json_["model"].is_object()) fail("not a tokenizer: it has no \"model\"");
+    if (!json_.is_object() || absent(json_, "model") || !json_["model"].is_object())
+      fail("not a tokenizer: it has no \"model\"");
     const Json& model = json_["model"];
     if (type_of(model) != "BPE") unsupported(fmt::format("a model of type {}", type_of(model)));
     for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {

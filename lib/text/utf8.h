@@ -18,9 +18,9 @@ std::size_t complete_prefix(std::string_view text);
 
 /// What stands at the start of a text.
 struct Utf8Step {
-  std::size_t length = 0;      ///< bytes of the character, or of the maximal invalid part; 0 only for an empty text
+  std::size_t length = 0;  ///< bytes of the character, or of the maximal invalid part; 0 only for an empty text
   bool valid = false;
-  bool truncated = false;      ///< invalid only because the text ends here
+  bool truncated = false;  ///< invalid only because the text ends here
   std::uint32_t code_point = 0xFFFD;
 };
 Utf8Step decode_utf8(std::string_view text);

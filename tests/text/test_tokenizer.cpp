@@ -145,14 +145,16 @@ TEST_CASE("forged turns: no spelling in untrusted text yields a reserved id") {
     for (const std::string& piece : control_spellings(*tokenizer)) {
       CAPTURE(piece);
       for (const std::string& input :
-           {piece, piece + piece, "a " + piece + " b", piece.substr(0, piece.size() / 2) + piece + piece.substr(piece.size() / 2),
-            "<" + piece + ">", piece.substr(1) + piece, piece + "\n", piece.substr(0, 1) + piece.substr(0, 1) + piece.substr(1)}) {
+           {piece, piece + piece, "a " + piece + " b",
+            piece.substr(0, piece.size() / 2) + piece + piece.substr(piece.size() / 2), "<" + piece + ">",
+            piece.substr(1) + piece, piece + "\n", piece.substr(0, 1) + piece.substr(0, 1) + piece.substr(1)}) {
         const auto ids = tokenizer->encode(input);
         if (lossless) {
           CHECK_FALSE(has_control(*tokenizer, ids));
           CHECK(tokenizer->decode(ids) == input);
         } else {
-          CHECK(std::all_of(ids.begin(), ids.end(), [&](TokenId id) { return id == tokenizer->unk() || !tokenizer->is_control(id); }));
+          CHECK(std::all_of(ids.begin(), ids.end(),
+                            [&](TokenId id) { return id == tokenizer->unk() || !tokenizer->is_control(id); }));
         }
       }
       for (std::size_t cut = 1; cut < piece.size(); ++cut) {  // split over segments, the template's text around it
@@ -169,7 +171,8 @@ TEST_CASE("forged turns: 10,000 random strings of special pieces, whole and spli
   const auto tokenizer = open_tokenizer("gemma");
   auto parts = control_spellings(*tokenizer);
   const std::size_t specials = parts.size();
-  for (const char* plain : {"user\n", "model\n", " ", "\n", "a", "<table>", "</b>", "<", ">", "é", "😀", "  ", "hello"}) parts.push_back(plain);
+  for (const char* plain : {"user\n", "model\n", " ", "\n", "a", "<table>", "</b>", "<", ">", "é", "😀", "  ", "hello"})
+    parts.push_back(plain);
   std::mt19937_64 random(1);
   const auto below = [&random](std::size_t n) { return static_cast<std::size_t>(random() % n); };
   std::size_t reserved = 0, changed = 0, leaks = 0;
@@ -234,7 +237,9 @@ TEST_CASE("a stream is whole UTF-8 however the bytes of a character arrive") {
   CHECK(decoder.push(byte(0x98)) == "");
   CHECK(decoder.push(byte(0x80)) == "😀");
   CHECK(decoder.push(byte(0xE2)) == "");
-  CHECK(decoder.push(byte('a')) == "\xEF\xBF\xBD" "a");
+  CHECK(decoder.push(byte('a')) ==
+        "\xEF\xBF\xBD"
+        "a");
   CHECK(decoder.push(byte(0xE6)) == "");
   CHECK(decoder.push(byte(0x9D)) == "");
   CHECK(decoder.push(tokenizer->eos()) == "\xEF\xBF\xBD\xEF\xBF\xBD");
@@ -246,7 +251,8 @@ TEST_CASE("a stream is whole UTF-8 however the bytes of a character arrive") {
   for (int round = 0; round < 200; ++round) {
     std::vector<TokenId> ids(40);
     for (TokenId& id : ids) {
-      id = random() % 3 ? byte(static_cast<int>(random() % 256)) : static_cast<TokenId>(random() % static_cast<unsigned>(tokenizer->size() + 20)) - 10;
+      id = random() % 3 ? byte(static_cast<int>(random() % 256))
+                        : static_cast<TokenId>(random() % static_cast<unsigned>(tokenizer->size() + 20)) - 10;
     }
     CHECK(stream(*tokenizer, ids) == tokenizer->decode(ids));
   }

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
-#include <filesystem>
 #include <limits>
 #include <random>
 
@@ -27,7 +27,9 @@ namespace {
 
 class Folder {
  public:
-  Folder() : path_(fs::temp_directory_path() / ("atelier-tokenizer-" + std::to_string(::getpid()))) { fs::create_directories(path_); }
+  Folder() : path_(fs::temp_directory_path() / ("atelier-tokenizer-" + std::to_string(::getpid()))) {
+    fs::create_directories(path_);
+  }
   ~Folder() { fs::remove_all(path_); }
   void write(const std::string& name, const std::string& bytes) const {
     std::ofstream file(path_ / name, std::ios::binary);  // thousands of times, so without fsync
@@ -61,7 +63,9 @@ std::string varint(std::uint64_t value) {
   return out += static_cast<char>(value);
 }
 
-std::string field(std::uint64_t number, const std::string& payload) { return varint(number << 3 | 2) + varint(payload.size()) + payload; }
+std::string field(std::uint64_t number, const std::string& payload) {
+  return varint(number << 3 | 2) + varint(payload.size()) + payload;
+}
 std::string field(std::uint64_t number, std::uint64_t value) { return varint(number << 3) + varint(value); }
 
 std::string piece(const std::string& spelling, std::uint64_t type = 1, float score = 0) {
@@ -89,8 +93,10 @@ const std::string kBase = piece("<unk>", 2) + piece("<s>", 3) + piece("</s>", 3)
 
 TEST_CASE("tokenizer.model: what is accepted") {
   const Folder folder;
-  for (const std::string& model : {kBase + piece("a"), kBase + piece("a") + kBpe, kBase + piece("a") + kBpe + kPlain, kBase + bytes_pieces() + kBytes + kPlain,
-                                   kBase + piece("a") + field(9, "unknown field") + field(1000, 5), kBase + piece("a") + field(4, field(1, ""))}) {
+  for (const std::string& model :
+       {kBase + piece("a"), kBase + piece("a") + kBpe, kBase + piece("a") + kBpe + kPlain,
+        kBase + bytes_pieces() + kBytes + kPlain, kBase + piece("a") + field(9, "unknown field") + field(1000, 5),
+        kBase + piece("a") + field(4, field(1, ""))}) {
     folder.write("tokenizer.model", model);
     CHECK(folder.failure() == "");
   }
@@ -104,24 +110,49 @@ TEST_CASE("tokenizer.model: what is accepted") {
 TEST_CASE("tokenizer.model: what is refused, and why") {
   const Folder folder;
   CHECK(folder.failure(base::ExitCode::no_input).find("no tokenizer.model and no tokenizer.json") != std::string::npos);
-  const std::string nan = piece("b", 1, std::numeric_limits<float>::quiet_NaN()), inf = piece("b", 1, std::numeric_limits<float>::infinity());
+  const std::string nan = piece("b", 1, std::numeric_limits<float>::quiet_NaN()),
+                    inf = piece("b", 1, std::numeric_limits<float>::infinity());
   std::string nested;
   for (std::size_t n = 1; n <= 65; ++n) nested += piece(std::string(n, '!'), 4);
   for (const auto& [model, words] : std::initializer_list<std::pair<std::string, std::string>>{
-           {"", "no pieces"}, {"\xff\xff\xff", ""}, {"not a model at all", ""}, {kBpe, "no pieces"}, {std::string(100, '\xff'), "more than 10 bytes"},
-           {kBase + piece("a", 0), "type 0"}, {kBase + piece("a", 7), "type 7"}, {kBase + piece("a", std::uint64_t{1} << 63), "type"},
-           {kBase + piece(""), "piece 3 is empty"}, {kBase + piece("\xff"), "not UTF-8"}, {kBase + piece(std::string(5000, 'a')), "longer"},
-           {kBase + nan, "not finite"}, {kBase + inf, "not finite"}, {kBase + piece("a") + piece("a"), "already defined"},
-           {piece("<s>", 3) + piece("a"), "unk is not defined"}, {kBase + piece("<u>", 2), "unk is already defined"},
-           {kBase + piece("<0x41>", 6), "byte_fallback"}, {kBase + piece("<0xZZ>", 6) + kBytes, "invalid"}, {kBase + kBytes, "256 byte pieces"},
-           {kBase + piece(std::string("a\0b", 3), 4), "NUL"}, {kBase + nested, "start alike"},
-           {kBase + field(2, field(3, 3)), "model type 3"}, {kBase + field(2, field(3, 99)), "model type 99"}, {kBase + field(2, field(24, 1)), "suffix"},
-           {kBase + field(2, std::string("x")), ""}, {kBase + field(2, std::uint64_t{1}), "wire type"}, {kBase + field(1, std::uint64_t{1}), "wire type"},
-           {kBase + varint(1 << 3 | 2) + varint(1u << 30), "truncated"}, {kBase + varint(1 << 3 | 2) + varint(~0ull) + "x", "truncated"},
-           {kBase + varint(3), "bad field number"}, {kBase + varint(9 << 3 | 3), "wire type 3"}, {kBase + varint(9 << 3 | 5) + "ab", "truncated"},
-           {kBase + field(3, field(2, "x")), "normalisation"}, {kBase + field(3, field(2, std::string(4, '\xff') + std::string(2000, 'x'))), "normalisation"},
+           {"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git LFS"},
+           {"", "no pieces"},
+           {"\xff\xff\xff", ""},
+           {"not a model at all", ""},
+           {kBpe, "no pieces"},
+           {std::string(100, '\xff'), "more than 10 bytes"},
+           {kBase + piece("a", 0), "type 0"},
+           {kBase + piece("a", 7), "type 7"},
+           {kBase + piece("a", std::uint64_t{1} << 63), "type"},
+           {kBase + piece(""), "piece 3 is empty"},
+           {kBase + piece("\xff"), "not UTF-8"},
+           {kBase + piece(std::string(5000, 'a')), "longer"},
+           {kBase + nan, "not finite"},
+           {kBase + inf, "not finite"},
+           {kBase + piece("a") + piece("a"), "already defined"},
+           {piece("<s>", 3) + piece("a"), "unk is not defined"},
+           {kBase + piece("<u>", 2), "unk is already defined"},
+           {kBase + piece("<0x41>", 6), "byte_fallback"},
+           {kBase + piece("<0xZZ>", 6) + kBytes, "invalid"},
+           {kBase + kBytes, "256 byte pieces"},
+           {kBase + piece(std::string("a\0b", 3), 4), "NUL"},
+           {kBase + nested, "start alike"},
+           {kBase + field(2, field(3, 3)), "model type 3"},
+           {kBase + field(2, field(3, 99)), "model type 99"},
+           {kBase + field(2, field(24, 1)), "suffix"},
+           {kBase + field(2, std::string("x")), ""},
+           {kBase + field(2, std::uint64_t{1}), "wire type"},
+           {kBase + field(1, std::uint64_t{1}), "wire type"},
+           {kBase + varint(1 << 3 | 2) + varint(1u << 30), "truncated"},
+           {kBase + varint(1 << 3 | 2) + varint(~0ull) + "x", "truncated"},
+           {kBase + varint(3), "bad field number"},
+           {kBase + varint(9 << 3 | 3), "wire type 3"},
+           {kBase + varint(9 << 3 | 5) + "ab", "truncated"},
+           {kBase + field(3, field(2, "x")), "normalisation"},
+           {kBase + field(3, field(2, std::string(4, '\xff') + std::string(2000, 'x'))), "normalisation"},
            {kBase + field(3, field(2, std::string("\0\4\0\0", 4) + std::string(1024, '\xff') + "x")), "normalisation"},
-           {kBase + field(5, field(2, "x")), "denormalizer"}, {kBase.substr(0, kBase.size() - 1), ""}}) {
+           {kBase + field(5, field(2, "x")), "denormalizer"},
+           {kBase.substr(0, kBase.size() - 1), ""}}) {
     CAPTURE(words);
     folder.write("tokenizer.model", model);
     const std::string message = folder.failure();
@@ -142,7 +173,8 @@ TEST_CASE("tokenizer.model: mutations open or fail, nothing else") {
       std::string bad = good;
       for (std::size_t n = 1 + below(3); n > 0; --n) {
         // Half of the changes go where the rules and flags are: behind the pieces.
-        const std::size_t at = below(2) ? below(bad.size()) : bad.size() - 1 - below(std::min<std::size_t>(bad.size(), 1500));
+        const std::size_t at =
+            below(2) ? below(bad.size()) : bad.size() - 1 - below(std::min<std::size_t>(bad.size(), 1500));
         switch (below(4)) {
           case 0: bad[at] = static_cast<char>(below(256)); break;
           case 1: bad[at] ^= static_cast<char>(1 << below(8)); break;
@@ -173,7 +205,8 @@ TEST_CASE("tokenizer.json: what is not such a BPE is named") {
   };
   CHECK(message([](Json&) {}) == "");
   for (const auto& [words, change] : std::initializer_list<std::pair<std::string, std::function<void(Json&)>>>{
-           {"has no \"model\"", [](Json& j) { j.erase("model"); }}, {"has no \"model\"", [](Json& j) { j = Json::array(); }},
+           {"has no \"model\"", [](Json& j) { j.erase("model"); }},
+           {"has no \"model\"", [](Json& j) { j = Json::array(); }},
            {"a model of type Unigram is not supported", [](Json& j) { j["model"]["type"] = "Unigram"; }},
            {"a model of type without a type", [](Json& j) { j["model"].erase("type"); }},
            {"byte_fallback is not supported", [](Json& j) { j["model"]["byte_fallback"] = false; }},
@@ -187,13 +220,20 @@ TEST_CASE("tokenizer.json: what is not such a BPE is named") {
            {"a pre_tokenizer of type ByteLevel", [](Json& j) { j["pre_tokenizer"] = {{"type", "ByteLevel"}}; }},
            {"\"vocab\" must be", [](Json& j) { j["model"]["vocab"] = Json::array(); }},
            {"0 pieces", [](Json& j) { j["model"]["vocab"] = Json::object(); }},
-           {"id that is not", [](Json& j) { j["model"]["vocab"]["<bos>"] = -1; }}, {"id that is not", [](Json& j) { j["model"]["vocab"]["<bos>"] = 1e9; }},
-           {"id that is not", [](Json& j) { j["model"]["vocab"]["<bos>"] = "2"; }}, {"given twice", [](Json& j) { j["model"]["vocab"]["<bos>"] = 1; }},
-           {"\"merges\" must be", [](Json& j) { j["model"]["merges"] = 5; }}, {"merge 0 is malformed", [](Json& j) { j["model"]["merges"][0] = "ab"; }},
-           {"merge 0 is malformed", [](Json& j) { j["model"]["merges"][0] = {"a"}; }}, {"merge 0 names a piece", [](Json& j) { j["model"]["merges"][0] = "q\u00fc xyz"; }},
-           {"leaves out ways", [](Json& j) { j["model"]["merges"].erase(1); }}, {"\"added_tokens\" must be", [](Json& j) { j["added_tokens"] = 1; }},
-           {"no id", [](Json& j) { j["added_tokens"][0].erase("id"); }}, {"has no content", [](Json& j) { j["added_tokens"][0].erase("content"); }},
-           {"in added_tokens", [](Json& j) { j["added_tokens"][0]["content"] = "other"; }}, {"the id -5", [](Json& j) { j["added_tokens"][0]["id"] = -5; }},
+           {"id that is not", [](Json& j) { j["model"]["vocab"]["<bos>"] = -1; }},
+           {"id that is not", [](Json& j) { j["model"]["vocab"]["<bos>"] = 1e9; }},
+           {"id that is not", [](Json& j) { j["model"]["vocab"]["<bos>"] = "2"; }},
+           {"given twice", [](Json& j) { j["model"]["vocab"]["<bos>"] = 1; }},
+           {"\"merges\" must be", [](Json& j) { j["model"]["merges"] = 5; }},
+           {"merge 0 is malformed", [](Json& j) { j["model"]["merges"][0] = "ab"; }},
+           {"merge 0 is malformed", [](Json& j) { j["model"]["merges"][0] = {"a"}; }},
+           {"merge 0 names a piece", [](Json& j) { j["model"]["merges"][0] = "q\u00fc xyz"; }},
+           {"leaves out ways", [](Json& j) { j["model"]["merges"].erase(1); }},
+           {"\"added_tokens\" must be", [](Json& j) { j["added_tokens"] = 1; }},
+           {"no id", [](Json& j) { j["added_tokens"][0].erase("id"); }},
+           {"has no content", [](Json& j) { j["added_tokens"][0].erase("content"); }},
+           {"in added_tokens", [](Json& j) { j["added_tokens"][0]["content"] = "other"; }},
+           {"the id -5", [](Json& j) { j["added_tokens"][0]["id"] = -5; }},
            {"outside the vocabulary", [](Json& j) { j["added_tokens"][0]["id"] = 100'000; }}}) {
     CAPTURE(words);
     const std::string found = message(change);
@@ -233,7 +273,8 @@ TEST_CASE("tokenizer_config.json and added_tokens.json") {
   folder.write("tokenizer.model", kBase + piece("a") + piece("<x>", 4) + piece("word", 4) + kBpe + kPlain);
   CHECK(Tokenizer::open(folder.path())->size() == 6);
   folder.write("added_tokens.json", R"({"<soft>": 6})");
-  folder.write("tokenizer_config.json", R"({"additional_special_tokens": ["word"], "extra_special_tokens": {"image_token": "<soft>"},
+  folder.write("tokenizer_config.json",
+               R"({"additional_special_tokens": ["word"], "extra_special_tokens": {"image_token": "<soft>"},
       "added_tokens_decoder": {"4": {"content": "<renamed>", "special": false}, "7": {"content": "plain words", "special": false}}})");
   const auto tokenizer = Tokenizer::open(folder.path());
   CHECK(tokenizer->size() == 8);
@@ -245,9 +286,12 @@ TEST_CASE("tokenizer_config.json and added_tokens.json") {
   CHECK(tokenizer->bytes(7) == "plain words");
   CHECK(tokenizer->encode("a<renamed><x><soft>plain words</s>", true) == std::vector<TokenId>{3, 4, 4, 6, 7, 2});
   for (const TokenId id : tokenizer->encode("a<renamed><x>wordword<soft></s>")) CHECK((id == 0 || id == 3));
-  for (const char* bad : {"[]", "{", R"({"added_tokens_decoder": []})", R"({"added_tokens_decoder": {"x": {"content": "a"}}})", R"({"added_tokens_decoder": {"-1": {"content": "a"}}})",
-                          R"({"added_tokens_decoder": {"99": {"content": "a"}}})", R"({"added_tokens_decoder": {"7": {}}})", R"({"added_tokens_decoder": {"7": {"content": ""}}})",
-                          R"({"added_tokens_decoder": {"99999999999999999999": {"content": "a"}}})"}) {
+  for (const char* bad :
+       {"[]", "{", R"({"added_tokens_decoder": []})", R"({"added_tokens_decoder": {"x": {"content": "a"}}})",
+        R"({"added_tokens_decoder": {"-1": {"content": "a"}}})",
+        R"({"added_tokens_decoder": {"99": {"content": "a"}}})", R"({"added_tokens_decoder": {"7": {}}})",
+        R"({"added_tokens_decoder": {"7": {"content": ""}}})",
+        R"({"added_tokens_decoder": {"99999999999999999999": {"content": "a"}}})"}) {
     CAPTURE(bad);
     folder.write("tokenizer_config.json", bad);
     CHECK(folder.failure() != "");

@@ -15,18 +15,60 @@ struct Row {
 };
 
 // Unicode's table 3-7 at its edges, and examples of its section 3.9.
-constexpr Row kRows[] = {
-    {"", true, -1, 0}, {"00", true, -1, 1}, {"7f", true, -1, 1}, {"c280", true, -1, 2}, {"dfbf", true, -1, 2},
-    {"e0a080", true, -1, 3}, {"ecbfbf", true, -1, 3}, {"ed9fbf", true, -1, 3}, {"ee8080", true, -1, 3}, {"efbfbf", true, -1, 3},
-    {"f0908080", true, -1, 4}, {"f48fbfbf", true, -1, 4}, {"61c3a962", true, -1, 4}, {"efbfbd", true, -1, 3},
-    {"80", false, 1, 1}, {"bf", false, 1, 1}, {"c0", false, 1, 1}, {"c1", false, 1, 1}, {"c080", false, 2, 2}, {"c1bf", false, 2, 2},
-    {"c2", false, 1, 0}, {"df", false, 1, 0}, {"e0", false, 1, 0}, {"e080", false, 2, 2}, {"e09fbf", false, 3, 3}, {"e0a0", false, 1, 0},
-    {"eda080", false, 3, 3}, {"edbfbf", false, 3, 3}, {"ed80", false, 1, 0}, {"ef", false, 1, 0}, {"efbf", false, 1, 0},
-    {"f0", false, 1, 0}, {"f090", false, 1, 0}, {"f09080", false, 1, 0}, {"f08f8080", false, 4, 4}, {"f080", false, 2, 2},
-    {"f4908080", false, 4, 4}, {"f48f", false, 1, 0}, {"f5808080", false, 4, 4}, {"ff", false, 1, 1}, {"fe", false, 1, 1},
-    {"f8888080", false, 4, 4}, {"61f1808062", false, 1, 5}, {"61f18080e180c262806380bf64", false, 6, 13}, {"c3c3a9", false, 1, 3},
-    {"e29661", false, 1, 3}, {"61e296", false, 1, 1}, {"6162c3", false, 1, 2}, {"808080", false, 3, 3}, {"61808080", false, 3, 4},
-    {"f09f98f09f9880", false, 1, 7}, {"e0a0e0", false, 2, 2}, {"ed9f", false, 1, 0}, {"eda0", false, 2, 2}};
+constexpr Row kRows[] = {{"", true, -1, 0},
+                         {"00", true, -1, 1},
+                         {"7f", true, -1, 1},
+                         {"c280", true, -1, 2},
+                         {"dfbf", true, -1, 2},
+                         {"e0a080", true, -1, 3},
+                         {"ecbfbf", true, -1, 3},
+                         {"ed9fbf", true, -1, 3},
+                         {"ee8080", true, -1, 3},
+                         {"efbfbf", true, -1, 3},
+                         {"f0908080", true, -1, 4},
+                         {"f48fbfbf", true, -1, 4},
+                         {"61c3a962", true, -1, 4},
+                         {"efbfbd", true, -1, 3},
+                         {"80", false, 1, 1},
+                         {"bf", false, 1, 1},
+                         {"c0", false, 1, 1},
+                         {"c1", false, 1, 1},
+                         {"c080", false, 2, 2},
+                         {"c1bf", false, 2, 2},
+                         {"c2", false, 1, 0},
+                         {"df", false, 1, 0},
+                         {"e0", false, 1, 0},
+                         {"e080", false, 2, 2},
+                         {"e09fbf", false, 3, 3},
+                         {"e0a0", false, 1, 0},
+                         {"eda080", false, 3, 3},
+                         {"edbfbf", false, 3, 3},
+                         {"ed80", false, 1, 0},
+                         {"ef", false, 1, 0},
+                         {"efbf", false, 1, 0},
+                         {"f0", false, 1, 0},
+                         {"f090", false, 1, 0},
+                         {"f09080", false, 1, 0},
+                         {"f08f8080", false, 4, 4},
+                         {"f080", false, 2, 2},
+                         {"f4908080", false, 4, 4},
+                         {"f48f", false, 1, 0},
+                         {"f5808080", false, 4, 4},
+                         {"ff", false, 1, 1},
+                         {"fe", false, 1, 1},
+                         {"f8888080", false, 4, 4},
+                         {"61f1808062", false, 1, 5},
+                         {"61f18080e180c262806380bf64", false, 6, 13},
+                         {"c3c3a9", false, 1, 3},
+                         {"e29661", false, 1, 3},
+                         {"61e296", false, 1, 1},
+                         {"6162c3", false, 1, 2},
+                         {"808080", false, 3, 3},
+                         {"61808080", false, 3, 4},
+                         {"f09f98f09f9880", false, 1, 7},
+                         {"e0a0e0", false, 2, 2},
+                         {"ed9f", false, 1, 0},
+                         {"eda0", false, 2, 2}};
 
 int replacements(const std::string& text) {
   int count = 0;
@@ -53,7 +95,9 @@ TEST_CASE("UTF-8: valid and invalid sequences") {
       CHECK(replacements(each) >= row.maximal_parts);
     }
   }
-  CHECK(text::replace_invalid(test::from_hex("61f1808062")) == "a\xEF\xBF\xBD" "b");
+  CHECK(text::replace_invalid(test::from_hex("61f1808062")) ==
+        "a\xEF\xBF\xBD"
+        "b");
   CHECK(replacements(text::replace_invalid_bytes(test::from_hex("61f1808062"))) == 3);
 }
 

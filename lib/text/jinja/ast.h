@@ -66,16 +66,16 @@ struct Parameter {
 
 struct Statement {
   enum class Kind : std::uint8_t {
-    data,           ///< text
-    output,         ///< expression
-    assign,         ///< target = expression
-    assign_block,   ///< target = text of body, through `expression` (a filter) where it is not null
-    condition,      ///< branches, otherwise
-    loop,           ///< for target in expression if test: body, else otherwise
-    macro,          ///< name(parameters): body
-    call_block,     ///< expression (a call) with `caller` = (parameters): body
-    filter_block,   ///< expression (a filter) of the text of body
-    scope,          ///< assignments (with), then body
+    data,          ///< text
+    output,        ///< expression
+    assign,        ///< target = expression
+    assign_block,  ///< target = text of body, through `expression` (a filter) where it is not null
+    condition,     ///< branches, otherwise
+    loop,          ///< for target in expression if test: body, else otherwise
+    macro,         ///< name(parameters): body
+    call_block,    ///< expression (a call) with `caller` = (parameters): body
+    filter_block,  ///< expression (a filter) of the text of body
+    scope,         ///< assignments (with), then body
     loop_break,
     loop_continue,
   };

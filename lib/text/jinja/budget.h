@@ -7,7 +7,8 @@
 
 namespace atelier::text::jinja {
 
-/// What goes wrong while a template is parsed or rendered; the template's name and the line are added where it is caught.
+/// What goes wrong while a template is parsed or rendered; the template's name and the line are added where it is
+/// caught.
 class Failure : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -21,15 +22,15 @@ class RaisedException : public Failure {
 
 /// Bounds that keep a hostile template from hanging, exhausting the memory or overflowing the stack.
 struct Limits {
-  std::uint64_t steps = 20'000'000;         ///< evaluated nodes, list elements and loop rounds
-  std::uint64_t text_bytes = 256u << 20;    ///< all strings ever made, together
-  std::uint64_t output_bytes = 64u << 20;   ///< the rendered text
-  std::size_t depth = 400;                  ///< nested evaluation
-  std::size_t objects = 100'000;            ///< macros, namespaces and captured scopes
+  std::uint64_t steps = 20'000'000;        ///< evaluated nodes, list elements and loop rounds
+  std::uint64_t text_bytes = 256u << 20;   ///< all strings ever made, together
+  std::uint64_t output_bytes = 64u << 20;  ///< the rendered text
+  std::size_t depth = 400;                 ///< nested evaluation
+  std::size_t objects = 100'000;           ///< macros, namespaces and captured scopes
 };
 
-/// Counts what the running render uses up. One per render, found through a thread-local pointer, so that every operation on
-/// values pays without being handed it.
+/// Counts what the running render uses up. One per render, found through a thread-local pointer, so that every
+/// operation on values pays without being handed it.
 class Budget {
  public:
   explicit Budget(const Limits& limits) : limits_(limits), previous_(current_) { current_ = this; }

@@ -11,7 +11,8 @@
 
 namespace atelier::text::jinja {
 
-/// Arguments matched to the names of a built-in function's parameters; Failure where there are too many, or an unknown name.
+/// Arguments matched to the names of a built-in function's parameters; Failure where there are too many, or an
+/// unknown name.
 class Bound {
  public:
   Bound(std::string_view function, const Arguments& arguments, std::initializer_list<std::string_view> parameters);
@@ -19,7 +20,9 @@ class Bound {
   /// The argument, or undefined where it was left out.
   const Value& operator[](std::size_t parameter) const { return values_[parameter]; }
   bool has(std::size_t parameter) const { return given_[parameter]; }
-  bool flag(std::size_t parameter, bool fallback = false) const { return has(parameter) ? values_[parameter].truthy() : fallback; }
+  bool flag(std::size_t parameter, bool fallback = false) const {
+    return has(parameter) ? values_[parameter].truthy() : fallback;
+  }
   std::int64_t integer(std::size_t parameter, std::int64_t fallback) const;
   /// Failure where it was left out.
   const Value& need(std::size_t parameter) const;

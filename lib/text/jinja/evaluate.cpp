@@ -84,7 +84,8 @@ Arguments Interpreter::evaluate_arguments(const Call& call) {
   if (call.double_star) {
     const Value others = evaluate(*call.double_star);
     if (!others.is_dict()) throw Failure("** needs a dict");
-    for (const auto& [key, value] : others.as_dict().entries()) arguments.keyword.emplace_back(to_text(key).bytes(), value);
+    for (const auto& [key, value] : others.as_dict().entries())
+      arguments.keyword.emplace_back(to_text(key).bytes(), value);
   }
   return arguments;
 }
@@ -152,7 +153,7 @@ Value Interpreter::evaluate_compare(const Expression& expression) {
   for (std::size_t i = 0; i < expression.names.size(); ++i) {
     Value right = evaluate(*expression.operands[i + 1]);
     const std::string& op = expression.names[i];
-    const bool holds = op == "==" ? equal(left, right)
+    const bool holds = op == "=="   ? equal(left, right)
                        : op == "!=" ? !equal(left, right)
                        : op == "<"  ? less(left, right)
                        : op == ">"  ? less(right, left)

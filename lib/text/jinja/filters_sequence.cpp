@@ -17,7 +17,8 @@ std::vector<Value> path_of(const Value& attribute) {
   std::vector<Value> path;
   for (const TrackedText& part : split(attribute.as_text(), ".", -1, false)) {
     const std::string& key = part.bytes();
-    const bool number = !key.empty() && key.size() < 10 && std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const bool number = !key.empty() && key.size() < 10 &&
+                        std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
     path.push_back(number ? Value::integer(std::stoll(key)) : Value::text(part));
   }
   return path;
@@ -31,7 +32,9 @@ Value follow(Value value, const std::vector<Value>& path, const Value& fallback 
   return value;
 }
 
-Value ignoring_case(const Value& value) { return value.is_text() ? Value::text(change_case(value.as_text(), Case::lower)) : value; }
+Value ignoring_case(const Value& value) {
+  return value.is_text() ? Value::text(change_case(value.as_text(), Case::lower)) : value;
+}
 
 /// What elements are compared by: themselves or an attribute, texts without regard to case unless asked for.
 class SortKey {
@@ -39,7 +42,8 @@ class SortKey {
   SortKey(const Value& attribute, bool case_sensitive, bool several) : case_sensitive_(case_sensitive) {
     if (attribute.is_undefined() || attribute.is_none()) return;
     if (several && attribute.is_text()) {
-      for (const TrackedText& part : split(attribute.as_text(), ",", -1, false)) paths_.push_back(path_of(Value::text(part)));
+      for (const TrackedText& part : split(attribute.as_text(), ",", -1, false))
+        paths_.push_back(path_of(Value::text(part)));
     } else {
       paths_.push_back(path_of(attribute));
     }
@@ -80,9 +84,12 @@ Value dictsort(const Value& value, const Arguments& arguments) {
   const Bound bound("dictsort", arguments, {"case_sensitive", "by", "reverse"});
   const std::string by = bound.has(1) ? bound.need_text(1).bytes() : "key";
   if (by != "key" && by != "value") throw Failure("dictsort: 'by' must be key or value");
-  if (!value.is_dict()) throw Failure(value.is_undefined() ? value.as_undefined().what : fmt::format("dictsort needs a dict, not {}", value.type_name()));
+  if (!value.is_dict())
+    throw Failure(value.is_undefined() ? value.as_undefined().what
+                                       : fmt::format("dictsort needs a dict, not {}", value.type_name()));
   std::vector<Value> pairs;
-  for (const auto& [key, entry] : value.as_dict().entries()) pairs.push_back(Value::list({key, entry}, List::Kind::tuple));
+  for (const auto& [key, entry] : value.as_dict().entries())
+    pairs.push_back(Value::list({key, entry}, List::Kind::tuple));
   return Value::list(sorted(pairs, SortKey(Value::integer(by == "key" ? 0 : 1), bound.flag(0), false), bound.flag(2)));
 }
 
@@ -140,7 +147,8 @@ Value join(const Value& value, const Arguments& arguments) {
 
 Value first(const Value& value, const Arguments& arguments) {
   const Bound bound("first", arguments, {});
-  if (value.is_list() && value.as_list().kind == List::Kind::generator && !value.as_list().spent && !value.as_list().items.empty()) {
+  if (value.is_list() && value.as_list().kind == List::Kind::generator && !value.as_list().spent &&
+      !value.as_list().items.empty()) {
     List& generator = value.as_list();  // takes one element and leaves the others
     Value taken = generator.items.front();
     Budget::step(1 + generator.items.size());
@@ -153,7 +161,8 @@ Value first(const Value& value, const Arguments& arguments) {
 
 Value last(const Value& value, const Arguments& arguments) {
   const Bound bound("last", arguments, {});
-  if (value.is_list() && value.as_list().kind == List::Kind::generator) throw Failure("a generator has no last element; put `| list` before it");
+  if (value.is_list() && value.as_list().kind == List::Kind::generator)
+    throw Failure("a generator has no last element; put `| list` before it");
   const auto items = iterate(value);
   return items.empty() ? Value::undefined("No last item, sequence was empty.") : items.back();
 }
@@ -177,7 +186,8 @@ Value items_filter(const Value& value, const Arguments& arguments) {
   const Bound bound("items", arguments, {});
   std::vector<Value> out;
   if (value.is_dict()) {
-    for (const auto& [key, entry] : value.as_dict().entries()) out.push_back(Value::list({key, entry}, List::Kind::tuple));
+    for (const auto& [key, entry] : value.as_dict().entries())
+      out.push_back(Value::list({key, entry}, List::Kind::tuple));
   } else if (!value.is_undefined()) {
     throw Failure(fmt::format("items needs a mapping, not {}", value.type_name()));
   }
@@ -215,7 +225,8 @@ Value map(const Value& value, const Arguments& arguments) {
   if (arguments.positional.empty()) {
     const Bound bound("map", arguments, {"attribute", "default"});
     const auto path = path_of(bound.need(0));
-    for (const Value& element : iterate(value)) out.push_back(follow(element, path, bound[1].is_none() ? Value() : bound[1]));
+    for (const Value& element : iterate(value))
+      out.push_back(follow(element, path, bound[1].is_none() ? Value() : bound[1]));
     return Value::list(std::move(out), List::Kind::generator);
   }
   const std::string name = to_text(arguments.positional[0]).bytes();
@@ -254,12 +265,28 @@ Value select(const Value& value, const Arguments& arguments) {
 }  // namespace
 
 Filter find_sequence_filter(std::string_view name) {
-  static const std::unordered_map<std::string_view, Filter> filters = {
-      {"sort", sort}, {"dictsort", dictsort}, {"unique", unique}, {"min", extreme<false>}, {"max", extreme<true>}, {"sum", sum},
-      {"join", join}, {"first", first}, {"last", last}, {"reverse", reverse}, {"list", list}, {"items", items_filter},
-      {"length", length_filter}, {"count", length_filter}, {"default", default_filter}, {"d", default_filter}, {"attr", attr},
-      {"map", map}, {"select", select<true, false>}, {"reject", select<false, false>}, {"selectattr", select<true, true>},
-      {"rejectattr", select<false, true>}};
+  static const std::unordered_map<std::string_view, Filter> filters = {{"sort", sort},
+                                                                       {"dictsort", dictsort},
+                                                                       {"unique", unique},
+                                                                       {"min", extreme<false>},
+                                                                       {"max", extreme<true>},
+                                                                       {"sum", sum},
+                                                                       {"join", join},
+                                                                       {"first", first},
+                                                                       {"last", last},
+                                                                       {"reverse", reverse},
+                                                                       {"list", list},
+                                                                       {"items", items_filter},
+                                                                       {"length", length_filter},
+                                                                       {"count", length_filter},
+                                                                       {"default", default_filter},
+                                                                       {"d", default_filter},
+                                                                       {"attr", attr},
+                                                                       {"map", map},
+                                                                       {"select", select<true, false>},
+                                                                       {"reject", select<false, false>},
+                                                                       {"selectattr", select<true, true>},
+                                                                       {"rejectattr", select<false, true>}};
   const auto found = filters.find(name);
   return found == filters.end() ? nullptr : found->second;
 }

@@ -29,8 +29,11 @@ Value title(const Value& value, const Arguments& arguments) {
   TrackedText out;
   bool first = true;
   for (const Character& c : characters(text)) {
-    for (const char32_t m : first ? to_upper(c.code_point) : to_lower(c.code_point)) out.append_code_point(m, text.trusted(c.offset));
-    first = is_space(c.code_point) || (c.code_point < 0x80 && std::string_view("-({[<").find(static_cast<char>(c.code_point)) != std::string_view::npos);
+    for (const char32_t m : first ? to_upper(c.code_point) : to_lower(c.code_point))
+      out.append_code_point(m, text.trusted(c.offset));
+    first = is_space(c.code_point) ||
+            (c.code_point < 0x80 &&
+             std::string_view("-({[<").find(static_cast<char>(c.code_point)) != std::string_view::npos);
   }
   return Value::text(std::move(out));
 }
@@ -56,7 +59,8 @@ Value string(const Value& value, const Arguments& arguments) {
 Value indent(const Value& value, const Arguments& arguments) {
   const Bound bound("indent", arguments, {"width", "first", "blank"});
   if (!value.is_text()) throw Failure(fmt::format("indent needs a string, not {}", value.type_name()));
-  const TrackedText by = bound.has(0) && bound[0].is_text() ? bound[0].as_text() : repeat(TrackedText(" ", true), bound.integer(0, 4));
+  const TrackedText by =
+      bound.has(0) && bound[0].is_text() ? bound[0].as_text() : repeat(TrackedText(" ", true), bound.integer(0, 4));
   TrackedText text = value.as_text();
   text.append("\n", text.empty() || text.trusted(text.size() - 1));  // Jinja's way to keep an empty last line
   TrackedText out;
@@ -79,15 +83,22 @@ Value escape(const Value& value, const Arguments& arguments) {
   TrackedText out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text.bytes()[i];
-    const std::string_view entity = c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '\'' ? "&#39;" : c == '"' ? "&#34;" : "";
+    const std::string_view entity = c == '&'    ? "&amp;"
+                                    : c == '<'  ? "&lt;"
+                                    : c == '>'  ? "&gt;"
+                                    : c == '\'' ? "&#39;"
+                                    : c == '"'  ? "&#34;"
+                                                : "";
     entity.empty() ? out.append(text, i, 1) : out.append(entity, text.trusted(i));
   }
   return Value::text(std::move(out));
 }
 
 Value format_filter(const Value& value, const Arguments& arguments) {
-  if (!arguments.positional.empty() && !arguments.keyword.empty()) throw Failure("format takes values by position or by name, not both");
-  if (arguments.keyword.empty()) return Value::text(format_percent(to_text(value), Value::list(arguments.positional, List::Kind::tuple)));
+  if (!arguments.positional.empty() && !arguments.keyword.empty())
+    throw Failure("format takes values by position or by name, not both");
+  if (arguments.keyword.empty())
+    return Value::text(format_percent(to_text(value), Value::list(arguments.positional, List::Kind::tuple)));
   Dict values;
   for (const auto& [name, argument] : arguments.keyword) values.set(Value::text(name, true), argument);
   return Value::text(format_percent(to_text(value), Value::dict(std::move(values))));
@@ -111,12 +122,14 @@ Value tojson(const Value& value, const Arguments& arguments) {
   style.ensure_ascii = bound.flag(0);
   style.sort_keys = bound.flag(3);
   if (bound.has(1) && !bound[1].is_none()) {
-    style.indent = bound[1].is_text() ? bound[1].as_text().bytes() : repeat(TrackedText(" ", true), bound.integer(1, 0)).bytes();
+    style.indent =
+        bound[1].is_text() ? bound[1].as_text().bytes() : repeat(TrackedText(" ", true), bound.integer(1, 0)).bytes();
     style.item_separator = ",";
   }
   if (bound.has(2) && !bound[2].is_none()) {
     const auto separators = iterate(bound[2]);
-    if (separators.size() != 2 || !separators[0].is_text() || !separators[1].is_text()) throw Failure("tojson: separators must be two strings");
+    if (separators.size() != 2 || !separators[0].is_text() || !separators[1].is_text())
+      throw Failure("tojson: separators must be two strings");
     style.item_separator = separators[0].as_text().bytes();
     style.key_separator = separators[1].as_text().bytes();
   }
@@ -128,7 +141,8 @@ std::string number_text(const TrackedText& text) {
   const std::string stripped = strip(text, nullptr, Side::both).bytes();
   std::string out;
   for (std::size_t i = 0; i < stripped.size(); ++i) {
-    const bool between = i > 0 && i + 1 < stripped.size() && std::isalnum(static_cast<unsigned char>(stripped[i - 1])) &&
+    const bool between = i > 0 && i + 1 < stripped.size() &&
+                         std::isalnum(static_cast<unsigned char>(stripped[i - 1])) &&
                          std::isalnum(static_cast<unsigned char>(stripped[i + 1]));
     if (stripped[i] != '_' || !between) out.push_back(stripped[i]);
   }
@@ -148,8 +162,11 @@ std::optional<std::int64_t> parse_integer(const TrackedText& text, int base) {
   std::string number = number_text(text);
   const bool negative = number.starts_with('-');
   if (negative || number.starts_with('+')) number.erase(0, 1);
-  const auto has_prefix = [&number](char letter) { return number.size() > 2 && number[0] == '0' && (number[1] | 0x20) == letter; };
-  if ((base == 16 && has_prefix('x')) || (base == 8 && has_prefix('o')) || (base == 2 && has_prefix('b'))) number.erase(0, 2);
+  const auto has_prefix = [&number](char letter) {
+    return number.size() > 2 && number[0] == '0' && (number[1] | 0x20) == letter;
+  };
+  if ((base == 16 && has_prefix('x')) || (base == 8 && has_prefix('o')) || (base == 2 && has_prefix('b')))
+    number.erase(0, 2);
   if (number.empty() || !std::isalnum(static_cast<unsigned char>(number[0]))) return std::nullopt;
   number.insert(0, negative ? "-" : "");
   std::int64_t value = 0;
@@ -174,7 +191,8 @@ Value int_filter(const Value& value, const Arguments& arguments) {
   if (value.is_number()) return Value::integer(value.as_integer(), value.trusted());
   if (!value.is_text()) return fallback;
   const bool trusted = value.as_text().all_trusted();
-  if (const auto number = parse_integer(value.as_text(), static_cast<int>(base))) return Value::integer(*number, trusted);
+  if (const auto number = parse_integer(value.as_text(), static_cast<int>(base)))
+    return Value::integer(*number, trusted);
   const auto real = parse_real(value.as_text());
   return real && std::isfinite(*real) ? Value::integer(truncate(*real), trusted) : fallback;
 }
@@ -206,7 +224,9 @@ Value round_filter(const Value& value, const Arguments& arguments) {
   const Bound bound("round", arguments, {"precision", "method"});
   const std::int64_t precision = bound.integer(0, 0);
   const std::string how = bound.has(1) ? bound.need_text(1).bytes() : "common";
-  if (!value.is_number()) throw Failure(value.is_undefined() ? value.as_undefined().what : fmt::format("round needs a number, not {}", value.type_name()));
+  if (!value.is_number())
+    throw Failure(value.is_undefined() ? value.as_undefined().what
+                                       : fmt::format("round needs a number, not {}", value.type_name()));
   if (how == "common") {
     if (value.is_real()) return Value::real(round_real(value.as_real(), precision), value.trusted());
     if (precision >= 0) return Value::integer(value.as_integer(), value.trusted());
@@ -220,18 +240,34 @@ Value round_filter(const Value& value, const Arguments& arguments) {
 Value abs_filter(const Value& value, const Arguments& arguments) {
   const Bound bound("abs", arguments, {});
   if (value.is_real()) return Value::real(std::fabs(value.as_real()), value.trusted());
-  if (!value.is_number()) throw Failure(value.is_undefined() ? value.as_undefined().what : fmt::format("abs needs a number, not {}", value.type_name()));
+  if (!value.is_number())
+    throw Failure(value.is_undefined() ? value.as_undefined().what
+                                       : fmt::format("abs needs a number, not {}", value.type_name()));
   return value.as_integer() < 0 ? negate(value) : Value::integer(value.as_integer(), value.trusted());
 }
 
 }  // namespace
 
 Filter find_text_filter(std::string_view name) {
-  static const std::unordered_map<std::string_view, Filter> filters = {
-      {"upper", case_filter<Case::upper>}, {"lower", case_filter<Case::lower>}, {"capitalize", case_filter<Case::capitalize>},
-      {"title", title}, {"trim", trim}, {"replace", replace_filter}, {"string", string}, {"safe", string}, {"indent", indent},
-      {"escape", escape}, {"e", escape}, {"forceescape", escape}, {"format", format_filter}, {"wordcount", wordcount}, {"tojson", tojson},
-      {"int", int_filter}, {"float", float_filter}, {"round", round_filter}, {"abs", abs_filter}};
+  static const std::unordered_map<std::string_view, Filter> filters = {{"upper", case_filter<Case::upper>},
+                                                                       {"lower", case_filter<Case::lower>},
+                                                                       {"capitalize", case_filter<Case::capitalize>},
+                                                                       {"title", title},
+                                                                       {"trim", trim},
+                                                                       {"replace", replace_filter},
+                                                                       {"string", string},
+                                                                       {"safe", string},
+                                                                       {"indent", indent},
+                                                                       {"escape", escape},
+                                                                       {"e", escape},
+                                                                       {"forceescape", escape},
+                                                                       {"format", format_filter},
+                                                                       {"wordcount", wordcount},
+                                                                       {"tojson", tojson},
+                                                                       {"int", int_filter},
+                                                                       {"float", float_filter},
+                                                                       {"round", round_filter},
+                                                                       {"abs", abs_filter}};
   const auto found = filters.find(name);
   return found == filters.end() ? nullptr : found->second;
 }

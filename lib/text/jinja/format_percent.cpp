@@ -41,7 +41,8 @@ class PercentFormatter {
       }
     }
     const bool tuple = is_tuple();
-    if (!values_.is_dict() && used_ < (tuple ? values_.as_list().items.size() : 1)) throw Failure("not all values were used in the format");
+    if (!values_.is_dict() && used_ < (tuple ? values_.as_list().items.size() : 1))
+      throw Failure("not all values were used in the format");
     return std::move(out_);
   }
 
@@ -69,7 +70,8 @@ class PercentFormatter {
       conversion.has_key = true;
       at_ = end + 1;
     }
-    while (std::string_view("-+ #0").find(peek()) != std::string_view::npos && peek() != '\0') conversion.flags += format_.bytes()[at_++];
+    while (std::string_view("-+ #0").find(peek()) != std::string_view::npos && peek() != '\0')
+      conversion.flags += format_.bytes()[at_++];
     conversion.width = number(kMaxWidth);
     if (peek() == '.') ++at_, conversion.precision = number(kMaxPrecision);
     while (peek() == 'l' || peek() == 'h' || peek() == 'L') ++at_;
@@ -115,8 +117,18 @@ class PercentFormatter {
         const auto keep = static_cast<std::size_t>(*conversion.precision);
         return keep < all.size() ? text.substr(0, all[keep].offset) : text;
       }
-      case 'd': case 'i': case 'u': case 'x': case 'X': case 'o': return integer(conversion, value);
-      case 'f': case 'F': case 'e': case 'E': case 'g': case 'G': return real(conversion, value);
+      case 'd':
+      case 'i':
+      case 'u':
+      case 'x':
+      case 'X':
+      case 'o': return integer(conversion, value);
+      case 'f':
+      case 'F':
+      case 'e':
+      case 'E':
+      case 'g':
+      case 'G': return real(conversion, value);
       case 'c':
         if (value.is_text() && character_count(value.as_text().bytes()) == 1) return value.as_text();
         throw Failure("%c needs a character");
@@ -156,7 +168,8 @@ class PercentFormatter {
   }
 
   static TrackedText real(const Conversion& conversion, const Value& value) {
-    if (!value.is_number()) throw Failure(fmt::format("%{} needs a number, not {}", conversion.type, value.type_name()));
+    if (!value.is_number())
+      throw Failure(fmt::format("%{} needs a number, not {}", conversion.type, value.type_name()));
     return print(specification(conversion, ""), value.as_real(), value.trusted());
   }
 
@@ -168,6 +181,8 @@ class PercentFormatter {
 
 }  // namespace
 
-TrackedText format_percent(const TrackedText& format, const Value& values) { return PercentFormatter(format, values).run(); }
+TrackedText format_percent(const TrackedText& format, const Value& values) {
+  return PercentFormatter(format, values).run();
+}
 
 }  // namespace atelier::text::jinja

@@ -41,7 +41,8 @@ Value strftime_now(const Arguments& arguments) {
 Value range(const Arguments& arguments) {
   const Bound bound("range", arguments, {"start", "stop", "step"});
   const std::int64_t first = to_index(bound.need(0), "range's bound");
-  const std::int64_t start = bound.has(1) ? first : 0, stop = bound.has(1) ? to_index(bound[1], "range's bound") : first;
+  const std::int64_t start = bound.has(1) ? first : 0,
+                     stop = bound.has(1) ? to_index(bound[1], "range's bound") : first;
   const std::int64_t step = bound.integer(2, 1);
   if (step == 0) throw Failure("range's step must not be zero");
   std::vector<Value> items;
@@ -82,7 +83,8 @@ ScopedClock::~ScopedClock() { fixed_time().reset(); }
 Bound::Bound(std::string_view function, const Arguments& arguments, std::initializer_list<std::string_view> parameters)
     : function_(function), names_(parameters), values_(parameters.size()), given_(parameters.size(), false) {
   if (arguments.positional.size() > names_.size()) {
-    throw Failure(fmt::format("{} takes at most {} arguments, not {}", function_, names_.size(), arguments.positional.size()));
+    throw Failure(
+        fmt::format("{} takes at most {} arguments, not {}", function_, names_.size(), arguments.positional.size()));
   }
   for (std::size_t i = 0; i < arguments.positional.size(); ++i) values_[i] = arguments.positional[i], given_[i] = true;
   for (const auto& [name, value] : arguments.keyword) {
@@ -104,7 +106,8 @@ const Value& Bound::need(std::size_t parameter) const {
 
 const TrackedText& Bound::need_text(std::size_t parameter) const {
   const Value& value = need(parameter);
-  if (!value.is_text()) throw Failure(fmt::format("{}: '{}' must be a string, not {}", function_, names_[parameter], value.type_name()));
+  if (!value.is_text())
+    throw Failure(fmt::format("{}: '{}' must be a string, not {}", function_, names_[parameter], value.type_name()));
   return value.as_text();
 }
 

@@ -71,7 +71,8 @@ struct Interpreter::LoopState {
 Interpreter::Interpreter(std::vector<std::pair<std::string, Value>> variables) {
   auto globals = std::make_shared<Scope>(nullptr);
   for (auto& [name, function] : global_functions()) globals->set(name, function);
-  globals->set("namespace", Value::callable("namespace", [this](const Arguments& arguments) { return make_namespace(arguments); }));
+  globals->set("namespace",
+               Value::callable("namespace", [this](const Arguments& arguments) { return make_namespace(arguments); }));
   scope_ = std::make_shared<Scope>(std::move(globals));
   for (auto& [name, value] : variables) scope_->set(name, std::move(value));
   scope_ = std::make_shared<Scope>(scope_);
@@ -192,8 +193,10 @@ Value Interpreter::loop_object(const std::shared_ptr<LoopState>& state) {
     if (name == "revindex0") return number(state->length() - index - 1);
     if (name == "depth") return number(1);  // it counts recursive loops, which there are none of
     if (name == "depth0") return number(0);
-    if (name == "previtem") return index > 0 ? state->accepted[index - 1] : Value::undefined("there is no previous item");
-    if (name == "nextitem") return state->fetch(index + 1) ? state->accepted[index + 1] : Value::undefined("there is no next item");
+    if (name == "previtem")
+      return index > 0 ? state->accepted[index - 1] : Value::undefined("there is no previous item");
+    if (name == "nextitem")
+      return state->fetch(index + 1) ? state->accepted[index + 1] : Value::undefined("there is no next item");
     if (name == "cycle") {
       return Value::callable("cycle", [state](const Arguments& arguments) {
         if (arguments.positional.empty()) throw Failure("no items for cycling given");
@@ -264,9 +267,12 @@ Value Interpreter::make_macro(const Statement& statement, const std::string& nam
   });
 }
 
-void Interpreter::execute_macro(const Statement& statement) { scope_->set(statement.name, make_macro(statement, statement.name)); }
+void Interpreter::execute_macro(const Statement& statement) {
+  scope_->set(statement.name, make_macro(statement, statement.name));
+}
 
-Value Interpreter::call_macro(const Statement& statement, const std::string& name, const ScopePtr& defined_in, const Arguments& arguments) {
+Value Interpreter::call_macro(const Statement& statement, const std::string& name, const ScopePtr& defined_in,
+                              const Arguments& arguments) {
   const Budget::Descent descent;
   const ScopeGuard guard(*this, defined_in);
   const std::size_t line = line_;
@@ -287,7 +293,8 @@ void Interpreter::bind_parameters(const Statement& statement, const std::string&
   Dict others;
   Value caller = Value::undefined("No caller defined");
   for (const auto& [key, value] : arguments.keyword) {
-    const auto found = std::find_if(parameters.begin(), parameters.end(), [&k = key](const Parameter& p) { return p.name == k; });
+    const auto found =
+        std::find_if(parameters.begin(), parameters.end(), [&k = key](const Parameter& p) { return p.name == k; });
     const auto index = static_cast<std::size_t>(found - parameters.begin());
     if (found != parameters.end()) {
       if (given[index]) throw Failure(fmt::format("macro '{}' got two values for '{}'", name, key));
@@ -302,8 +309,10 @@ void Interpreter::bind_parameters(const Statement& statement, const std::string&
   }
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     if (given[i]) continue;
-    scope_->set(parameters[i].name, parameters[i].fallback ? evaluate(*parameters[i].fallback)
-                                                           : Value::undefined(fmt::format("parameter '{}' was not provided", parameters[i].name)));
+    scope_->set(parameters[i].name,
+                parameters[i].fallback
+                    ? evaluate(*parameters[i].fallback)
+                    : Value::undefined(fmt::format("parameter '{}' was not provided", parameters[i].name)));
   }
   if (statement.uses_caller) scope_->set("caller", caller);
   if (statement.uses_kwargs) scope_->set("kwargs", Value::dict(std::move(others)));

@@ -23,8 +23,8 @@ class Scope {
   std::vector<std::pair<std::string, Value>> variables_;
 };
 
-/// Walks over a template's tree once. What can refer back to itself (namespaces, scopes that macros remember) is kept in one
-/// place and emptied at the end, so that nothing leaks and no chain of objects is torn down recursively.
+/// Walks over a template's tree once. What can refer back to itself (namespaces, scopes that macros remember) is kept
+/// in one place and emptied at the end, so that nothing leaks and no chain of objects is torn down recursively.
 class Interpreter {
  public:
   explicit Interpreter(std::vector<std::pair<std::string, Value>> variables);
@@ -53,7 +53,8 @@ class Interpreter {
   void write(const TrackedText& text);
   void assign(const Target& target, const Value& value);
   Value make_macro(const Statement& statement, const std::string& name);
-  Value call_macro(const Statement& statement, const std::string& name, const ScopePtr& defined_in, const Arguments& arguments);
+  Value call_macro(const Statement& statement, const std::string& name, const ScopePtr& defined_in,
+                   const Arguments& arguments);
   void bind_parameters(const Statement& statement, const std::string& name, const Arguments& arguments);
   Value make_namespace(const Arguments& arguments);
   Value loop_object(const std::shared_ptr<LoopState>& state);

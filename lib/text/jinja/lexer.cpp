@@ -90,7 +90,9 @@ class Lexer {
     return line < text.size() && strip_right(text.substr(line)).empty() ? text.substr(0, line) : text;
   }
 
-  static char sign_at(std::string_view text) { return !text.empty() && (text[0] == '-' || text[0] == '+') ? text[0] : '\0'; }
+  static char sign_at(std::string_view text) {
+    return !text.empty() && (text[0] == '-' || text[0] == '+') ? text[0] : '\0';
+  }
 
   void read_data() {
     const std::string_view all = rest();
@@ -204,7 +206,9 @@ class Lexer {
 
   void read_number() {
     const auto take_digits = [this](std::size_t from, auto accept) {
-      while (from < source_.size() && (accept(source_[from]) || (source_[from] == '_' && from + 1 < source_.size() && accept(source_[from + 1])))) ++from;
+      while (from < source_.size() && (accept(source_[from]) || (source_[from] == '_' && from + 1 < source_.size() &&
+                                                                 accept(source_[from + 1]))))
+        ++from;
       return from;
     };
     const auto at = [this](std::size_t i) { return i < source_.size() ? source_[i] : '\0'; };
@@ -225,13 +229,15 @@ class Lexer {
     if (base == 10) {
       if (at(end) == '.' && is_decimal(at(end + 1))) end = take_digits(end + 1, is_decimal), real = true;
       const std::size_t sign = at(end + 1) == '+' || at(end + 1) == '-' ? 1 : 0;
-      if ((at(end) | 0x20) == 'e' && is_decimal(at(end + 1 + sign))) end = take_digits(end + 1 + sign, is_decimal), real = true;
+      if ((at(end) | 0x20) == 'e' && is_decimal(at(end + 1 + sign)))
+        end = take_digits(end + 1 + sign, is_decimal), real = true;
     }
     std::string digits = source_.substr(begin, end - begin);
     std::erase(digits, '_');
     Token& token = push(real ? Token::Kind::real : Token::Kind::integer);
     const char *first = digits.data(), *last = first + digits.size();
-    const auto parsed = real ? std::from_chars(first, last, token.real) : std::from_chars(first, last, token.integer, base);
+    const auto parsed =
+        real ? std::from_chars(first, last, token.real) : std::from_chars(first, last, token.integer, base);
     if (parsed.ec != std::errc() || parsed.ptr != last) fail("a number is too large or malformed");
     advance(end - at_);
   }
@@ -279,17 +285,19 @@ class Lexer {
   std::uint32_t code_point(std::string_view digits, std::size_t count, int base) const {
     std::uint32_t value = 0;
     const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
-    if (digits.size() != count || parsed.ptr != digits.data() + digits.size() || parsed.ec != std::errc() || value > 0x10FFFF ||
-        (value >= 0xD800 && value <= 0xDFFF)) {
+    if (digits.size() != count || parsed.ptr != digits.data() + digits.size() || parsed.ec != std::errc() ||
+        value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF)) {
       fail("a string has a malformed escape");
     }
     return value;
   }
 
   void read_operator(std::string& brackets) {
-    static constexpr auto kOperators = std::to_array<std::string_view>(
-        {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<", "=", ".", ":", "|", ",", ";"});
-    const auto found = std::find_if(kOperators.begin(), kOperators.end(), [this](std::string_view op) { return looking_at(op); });
+    static constexpr auto kOperators =
+        std::to_array<std::string_view>({"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[",
+                                         "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ",", ";"});
+    const auto found =
+        std::find_if(kOperators.begin(), kOperators.end(), [this](std::string_view op) { return looking_at(op); });
     if (found == kOperators.end()) {
       fail(fmt::format("unexpected character '{}'", rest().substr(0, decode_utf8(rest()).length)));
     }

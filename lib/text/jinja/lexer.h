@@ -20,8 +20,17 @@ class SyntaxError : public std::runtime_error {
 
 struct Token {
   enum class Kind : std::uint8_t {
-    data, variable_begin, variable_end, block_begin, block_end,
-    name, string, integer, real, op, end,
+    data,
+    variable_begin,
+    variable_end,
+    block_begin,
+    block_end,
+    name,
+    string,
+    integer,
+    real,
+    op,
+    end,
   };
   Kind kind = Kind::end;
   std::string text;  ///< of data, name, string (unescaped), op
@@ -33,9 +42,9 @@ struct Token {
   bool is_name(std::string_view name) const { return kind == Kind::name && text == name; }
 };
 
-/// Splits a template into tokens, with the white-space rules of transformers' environment (trim_blocks and lstrip_blocks on,
-/// one newline at the end dropped) and `-`/`+` at the tags. Comments and raw blocks are resolved here. SyntaxError.
-/// Reference: Jinja 3.1, "Whitespace Control".
+/// Splits a template into tokens, with the white-space rules of transformers' environment (trim_blocks and
+/// lstrip_blocks on, one newline at the end dropped) and `-`/`+` at the tags. Comments and raw blocks are resolved
+/// here. SyntaxError. Reference: Jinja 3.1, "Whitespace Control".
 std::vector<Token> tokenize(std::string_view source);
 
 }  // namespace atelier::text::jinja

@@ -52,7 +52,9 @@ Window window(const TrackedText& text, const Bound& bound) {
   if (!bound.has(1) && !bound.has(2)) return {text.bytes(), 0};
   const auto all = characters(text);
   const auto size = static_cast<std::int64_t>(all.size());
-  const auto clamp = [size](std::int64_t index) { return std::clamp(index < 0 ? index + size : index, std::int64_t{0}, size); };
+  const auto clamp = [size](std::int64_t index) {
+    return std::clamp(index < 0 ? index + size : index, std::int64_t{0}, size);
+  };
   const std::int64_t start = clamp(bound.integer(1, 0)), end = std::max(start, clamp(bound.integer(2, size)));
   const auto offset = [&](std::int64_t i) { return i < size ? all[static_cast<std::size_t>(i)].offset : text.size(); };
   return {std::string_view(text.bytes()).substr(offset(start), offset(end) - offset(start)), start};
@@ -125,7 +127,8 @@ template <bool (*test)(std::uint32_t)>
 Value all_method(const TrackedText& text, const Arguments& arguments) {
   const Bound bound("is", arguments, {});
   const auto all = characters(text);
-  return Value::boolean(!all.empty() && std::all_of(all.begin(), all.end(), [](const Character& c) { return test(c.code_point); }));
+  return Value::boolean(!all.empty() &&
+                        std::all_of(all.begin(), all.end(), [](const Character& c) { return test(c.code_point); }));
 }
 
 bool is_alphanumeric(std::uint32_t c) { return is_alpha(c) || is_digit(c); }
@@ -156,8 +159,11 @@ Value partition_method(const TrackedText& text, const Arguments& arguments) {
   const TrackedText& separator = bound.need_text(0);
   if (separator.empty()) throw Failure("empty separator");
   const std::size_t found = from_right ? text.bytes().rfind(separator.bytes()) : text.bytes().find(separator.bytes());
-  if (found == std::string::npos) return list_of(from_right ? std::vector<TrackedText>{{}, {}, text} : std::vector<TrackedText>{text, {}, {}}, List::Kind::tuple);
-  return list_of({text.substr(0, found), text.substr(found, separator.size()), text.substr(found + separator.size())}, List::Kind::tuple);
+  if (found == std::string::npos)
+    return list_of(from_right ? std::vector<TrackedText>{{}, {}, text} : std::vector<TrackedText>{text, {}, {}},
+                   List::Kind::tuple);
+  return list_of({text.substr(0, found), text.substr(found, separator.size()), text.substr(found + separator.size())},
+                 List::Kind::tuple);
 }
 
 /// ljust, rjust and center; `width` in characters.
@@ -166,7 +172,8 @@ Value pad_method(const TrackedText& text, const Arguments& arguments) {
   const Bound bound("just", arguments, {"width", "fillchar"});
   const TrackedText fill = bound.has(1) ? bound.need_text(1) : TrackedText(" ", true);
   if (character_count(fill.bytes()) != 1) throw Failure("the fill character must be one character");
-  const std::int64_t width = to_index(bound.need(0), "the width"), size = static_cast<std::int64_t>(character_count(text.bytes()));
+  const std::int64_t width = to_index(bound.need(0), "the width"),
+                     size = static_cast<std::int64_t>(character_count(text.bytes()));
   const std::int64_t missing = std::max<std::int64_t>(0, width - size);
   const std::int64_t centred = missing / 2 + (missing & width & 1);
   const std::int64_t before = place < 0 ? 0 : place > 0 ? missing : centred;
@@ -178,7 +185,8 @@ Value pad_method(const TrackedText& text, const Arguments& arguments) {
 
 Value zfill_method(const TrackedText& text, const Arguments& arguments) {
   const Bound bound("zfill", arguments, {"width"});
-  const std::int64_t missing = to_index(bound.need(0), "the width") - static_cast<std::int64_t>(character_count(text.bytes()));
+  const std::int64_t missing =
+      to_index(bound.need(0), "the width") - static_cast<std::int64_t>(character_count(text.bytes()));
   const std::size_t sign = !text.empty() && (text.bytes()[0] == '-' || text.bytes()[0] == '+') ? 1 : 0;
   TrackedText out = text.substr(0, sign);
   out.append(repeat(TrackedText("0", true), missing));
@@ -188,20 +196,42 @@ Value zfill_method(const TrackedText& text, const Arguments& arguments) {
 
 const std::unordered_map<std::string_view, TextMethod>& text_methods() {
   static const std::unordered_map<std::string_view, TextMethod> methods = {
-      {"strip", strip_method<Side::both>}, {"lstrip", strip_method<Side::left>}, {"rstrip", strip_method<Side::right>},
-      {"split", split_method<false>}, {"rsplit", split_method<true>}, {"splitlines", splitlines_method},
-      {"startswith", affix_method<false>}, {"endswith", affix_method<true>},
-      {"find", find_method<false, false>}, {"rfind", find_method<true, false>},
-      {"index", find_method<false, true>}, {"rindex", find_method<true, true>}, {"count", count_method},
-      {"replace", replace_method}, {"join", join_method},
-      {"upper", case_method<Case::upper>}, {"lower", case_method<Case::lower>}, {"title", case_method<Case::title_word>},
-      {"capitalize", case_method<Case::capitalize>}, {"swapcase", case_method<Case::swap>},
-      {"isspace", all_method<is_space>}, {"isalpha", all_method<is_alpha>}, {"isdigit", all_method<is_digit>},
-      {"isnumeric", all_method<is_digit>}, {"isdecimal", all_method<is_digit>}, {"isalnum", all_method<is_alphanumeric>},
-      {"isupper", case_test_method<true>}, {"islower", case_test_method<false>},
-      {"removeprefix", remove_affix_method<false>}, {"removesuffix", remove_affix_method<true>},
-      {"partition", partition_method<false>}, {"rpartition", partition_method<true>},
-      {"ljust", pad_method<-1>}, {"rjust", pad_method<1>}, {"center", pad_method<0>}, {"zfill", zfill_method}};
+      {"strip", strip_method<Side::both>},
+      {"lstrip", strip_method<Side::left>},
+      {"rstrip", strip_method<Side::right>},
+      {"split", split_method<false>},
+      {"rsplit", split_method<true>},
+      {"splitlines", splitlines_method},
+      {"startswith", affix_method<false>},
+      {"endswith", affix_method<true>},
+      {"find", find_method<false, false>},
+      {"rfind", find_method<true, false>},
+      {"index", find_method<false, true>},
+      {"rindex", find_method<true, true>},
+      {"count", count_method},
+      {"replace", replace_method},
+      {"join", join_method},
+      {"upper", case_method<Case::upper>},
+      {"lower", case_method<Case::lower>},
+      {"title", case_method<Case::title_word>},
+      {"capitalize", case_method<Case::capitalize>},
+      {"swapcase", case_method<Case::swap>},
+      {"isspace", all_method<is_space>},
+      {"isalpha", all_method<is_alpha>},
+      {"isdigit", all_method<is_digit>},
+      {"isnumeric", all_method<is_digit>},
+      {"isdecimal", all_method<is_digit>},
+      {"isalnum", all_method<is_alphanumeric>},
+      {"isupper", case_test_method<true>},
+      {"islower", case_test_method<false>},
+      {"removeprefix", remove_affix_method<false>},
+      {"removesuffix", remove_affix_method<true>},
+      {"partition", partition_method<false>},
+      {"rpartition", partition_method<true>},
+      {"ljust", pad_method<-1>},
+      {"rjust", pad_method<1>},
+      {"center", pad_method<0>},
+      {"zfill", zfill_method}};
   return methods;
 }
 
@@ -218,7 +248,9 @@ Value dict_part(const Dict& dict, const Arguments& arguments) {
   const Bound bound("items", arguments, {});
   std::vector<Value> out;
   for (const auto& [key, value] : dict.entries()) {
-    out.push_back(part == Part::keys ? key : part == Part::values ? value : Value::list({key, value}, List::Kind::tuple));
+    out.push_back(part == Part::keys     ? key
+                  : part == Part::values ? value
+                                         : Value::list({key, value}, List::Kind::tuple));
   }
   return Value::list(std::move(out));
 }
@@ -247,17 +279,20 @@ Value list_index(const List& list, const Arguments& arguments) {
 
 Value list_count(const List& list, const Arguments& arguments) {
   const Bound bound("count", arguments, {"value"});
-  return Value::integer(std::count_if(list.items.begin(), list.items.end(), [&](const Value& v) { return equal(v, bound.need(0)); }));
+  return Value::integer(
+      std::count_if(list.items.begin(), list.items.end(), [&](const Value& v) { return equal(v, bound.need(0)); }));
 }
 
 const std::unordered_map<std::string_view, ListMethod>& list_methods() {
-  static const std::unordered_map<std::string_view, ListMethod> methods = {{"index", list_index}, {"count", list_count}};
+  static const std::unordered_map<std::string_view, ListMethod> methods = {{"index", list_index},
+                                                                           {"count", list_count}};
   return methods;
 }
 
 /// Methods that would change their object: transformers' sandbox refuses to call them.
 bool is_mutating(const Value& object, std::string_view name) {
-  static constexpr auto kList = std::to_array<std::string_view>({"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"});
+  static constexpr auto kList =
+      std::to_array<std::string_view>({"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"});
   static constexpr auto kDict = std::to_array<std::string_view>({"clear", "pop", "popitem", "setdefault", "update"});
   const auto in = [name](const auto& names) { return std::find(names.begin(), names.end(), name) != names.end(); };
   return object.is_dict() ? in(kDict) : object.is_list() && in(kList);
@@ -269,14 +304,16 @@ Value method(const Value& object, const std::string& name) {
   const auto bind = [&](const auto& methods, auto call) {
     const auto found = methods.find(name);
     if (found == methods.end()) return Value();
-    return Value::callable(name, [object, run = found->second, call](const Arguments& arguments) { return run(call(object), arguments); });
+    return Value::callable(
+        name, [object, run = found->second, call](const Arguments& arguments) { return run(call(object), arguments); });
   };
   if (is_mutating(object, name)) {
     return Value::callable(name, [name](const Arguments&) -> Value {
       throw Failure(fmt::format("'{}' would change its object, which templates may not do", name));
     });
   }
-  if (object.is_text()) return bind(text_methods(), [](const Value& value) -> const TrackedText& { return value.as_text(); });
+  if (object.is_text())
+    return bind(text_methods(), [](const Value& value) -> const TrackedText& { return value.as_text(); });
   if (object.is_dict()) return bind(dict_methods(), [](const Value& value) -> const Dict& { return value.as_dict(); });
   if (object.is_list() && object.as_list().kind != List::Kind::generator) {
     return bind(list_methods(), [](const Value& value) -> const List& { return value.as_list(); });

@@ -150,10 +150,12 @@ Value modulo(const Value& a, const Value& b) {
 
 Value power(const Value& a, const Value& b) {
   if (!both_numbers(a, b)) mismatch("**", a, b);
-  if (both_integers(a, b) && b.as_integer() >= 0) return integer_result(integer_power(a.as_integer(), b.as_integer()), a, b);
+  if (both_integers(a, b) && b.as_integer() >= 0)
+    return integer_result(integer_power(a.as_integer(), b.as_integer()), a, b);
   if (a.as_real() == 0 && b.as_real() < 0) throw Failure("zero to a negative power");
   const double result = std::pow(a.as_real(), b.as_real());
-  if (std::isnan(result) || (std::isinf(result) && std::isfinite(a.as_real()))) throw Failure("a power is out of range");
+  if (std::isnan(result) || (std::isinf(result) && std::isfinite(a.as_real())))
+    throw Failure("a power is out of range");
   return real_result(result, a, b);
 }
 
@@ -202,7 +204,8 @@ Value item(const Value& object, const Value& key) {
 
 Value slice_of(const Value& object, const Value& start, const Value& stop, const Value& step) {
   if (object.is_undefined()) throw Failure(object.as_undefined().what);
-  if (!object.is_text() && !is_sequence(object)) return Value::undefined(fmt::format("'{}' cannot be sliced", object.type_name()));
+  if (!object.is_text() && !is_sequence(object))
+    return Value::undefined(fmt::format("'{}' cannot be sliced", object.type_name()));
   const auto positions = slice_positions(length(object), start, stop, step);
   if (object.is_text()) return Value::text(slice(object.as_text(), positions));
   std::vector<Value> items;

@@ -40,7 +40,9 @@ Parser::Nesting::Nesting(Parser& parser) : parser_(parser) {
 
 void Parser::fail(const std::string& message) const { throw SyntaxError(message, current().line); }
 
-void Parser::unexpected(std::string_view wanted) const { fail(fmt::format("expected {}, found {}", wanted, describe(current()))); }
+void Parser::unexpected(std::string_view wanted) const {
+  fail(fmt::format("expected {}, found {}", wanted, describe(current())));
+}
 
 Token Parser::take() {
   Token token = tokens_[at_];
@@ -80,8 +82,8 @@ void Parser::finish_tag() {
 
 Block Parser::parse() { return parse_block({}); }
 
-/// Up to a tag that begins with one of `ends`, whose name is left as the current token; to the end of the template where
-/// there are none.
+/// Up to a tag that begins with one of `ends`, whose name is left as the current token; to the end of the template
+/// where there are none.
 Block Parser::parse_block(std::initializer_list<std::string_view> ends) {
   const Nesting nesting(*this);
   Block block;
@@ -98,7 +100,8 @@ Block Parser::parse_block(std::initializer_list<std::string_view> ends) {
       block.push_back(std::move(statement));
     } else {
       if (current().kind != Token::Kind::name) unexpected("the name of a tag");
-      if (std::any_of(ends.begin(), ends.end(), [this](std::string_view end) { return current().text == end; })) return block;
+      if (std::any_of(ends.begin(), ends.end(), [this](std::string_view end) { return current().text == end; }))
+        return block;
       if (auto statement = parse_statement()) block.push_back(std::move(statement));
       finish_tag();
     }
@@ -126,7 +129,8 @@ std::unique_ptr<Statement> Parser::parse_statement() {
   if (name == "generation") return take(), parse_scope("endgeneration");
   if (name == "break" || name == "continue") {
     if (loops_ == 0) fail(fmt::format("'{}' outside of a loop", name));
-    return make_statement(take().text == "break" ? Statement::Kind::loop_break : Statement::Kind::loop_continue, current().line);
+    return make_statement(take().text == "break" ? Statement::Kind::loop_break : Statement::Kind::loop_continue,
+                          current().line);
   }
   if (name == "print") {
     auto statement = make_statement(Statement::Kind::output, take().line);

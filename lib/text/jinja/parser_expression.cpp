@@ -351,8 +351,8 @@ ExpressionPtr Parser::parse_test(ExpressionPtr base) {
   add(*node, std::move(base));
   const Token& token = current();
   const bool starts_argument = token.kind == Token::Kind::name || token.kind == Token::Kind::string ||
-                               token.kind == Token::Kind::integer || token.kind == Token::Kind::real || token.is_op("[") ||
-                               token.is_op("{");
+                               token.kind == Token::Kind::integer || token.kind == Token::Kind::real ||
+                               token.is_op("[") || token.is_op("{");
   if (token.is_op("(")) {
     parse_call(*node);
   } else if (starts_argument && !token.is_name("else") && !token.is_name("or") && !token.is_name("and")) {

@@ -29,7 +29,9 @@ struct Collector {
 };
 
 void put_escaped(Collector& out, std::uint32_t c) {
-  out.put(c < 0x100 ? fmt::format("\\x{:02x}", c) : c < 0x10000 ? fmt::format("\\u{:04x}", c) : fmt::format("\\U{:08x}", c));
+  out.put(c < 0x100     ? fmt::format("\\x{:02x}", c)
+          : c < 0x10000 ? fmt::format("\\u{:04x}", c)
+                        : fmt::format("\\U{:08x}", c));
 }
 
 void put_repr(Collector& out, const TrackedText& text) {
@@ -181,7 +183,8 @@ class JsonWriter {
     std::vector<const std::pair<Value, Value>*> entries;
     for (const auto& entry : dict.entries()) entries.push_back(&entry);
     if (style_.sort_keys) {
-      std::stable_sort(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return less(a->first, b->first); });
+      std::stable_sort(entries.begin(), entries.end(),
+                       [](const auto* a, const auto* b) { return less(a->first, b->first); });
     }
     out.put("{");
     for (std::size_t i = 0; i < entries.size(); ++i) {

@@ -7,7 +7,8 @@
 
 namespace atelier::text::jinja {
 
-/// Python's str(): what `{{ value }}` prints. Text keeps its trust byte by byte; a container is trusted where all in it is.
+/// Python's str(): what `{{ value }}` prints. Text keeps its trust byte by byte; a container is trusted where all in
+/// it is.
 TrackedText to_text(const Value& value);
 
 /// Python's repr() of a float: the shortest digits that read back the same.

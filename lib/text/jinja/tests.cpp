@@ -30,7 +30,9 @@ bool remainder_is(const Value& value, const Value& divisor, std::int64_t wanted)
 
 bool odd(const Value& value) { return remainder_is(value, Value::integer(2), 1); }
 bool even(const Value& value) { return remainder_is(value, Value::integer(2), 0); }
-bool divisible(const Value& value, const Arguments& arguments) { return remainder_is(value, one_argument(arguments), 0); }
+bool divisible(const Value& value, const Arguments& arguments) {
+  return remainder_is(value, one_argument(arguments), 0);
+}
 bool defined(const Value& value) { return !value.is_undefined(); }
 bool undefined(const Value& value) { return value.is_undefined(); }
 bool none(const Value& value) { return value.is_none(); }
@@ -43,9 +45,12 @@ bool number(const Value& value) { return value.is_number(); }
 bool string(const Value& value) { return value.is_text(); }
 bool mapping(const Value& value) { return value.is_dict(); }
 bool sequence(const Value& value) {
-  return value.is_text() || value.is_dict() || value.is_undefined() || (value.is_list() && value.as_list().kind != List::Kind::generator);
+  return value.is_text() || value.is_dict() || value.is_undefined() ||
+         (value.is_list() && value.as_list().kind != List::Kind::generator);
 }
-bool iterable(const Value& value) { return value.is_text() || value.is_dict() || value.is_undefined() || value.is_list(); }
+bool iterable(const Value& value) {
+  return value.is_text() || value.is_dict() || value.is_undefined() || value.is_list();
+}
 bool callable(const Value& value) { return value.as_callable() != nullptr; }
 bool escaped(const Value&) { return false; }
 bool is_filter(const Value& value) { return value.is_text() && find_filter(value.as_text().bytes()); }
@@ -69,15 +74,45 @@ bool at_least(const Value& value, const Arguments& arguments) { return !below(va
 }  // namespace
 
 Test find_test(std::string_view name) {
-  static const std::unordered_map<std::string_view, Test> tests = {
-      {"odd", plain<odd>}, {"even", plain<even>}, {"divisibleby", divisible}, {"defined", plain<defined>},
-      {"undefined", plain<undefined>}, {"none", plain<none>}, {"boolean", plain<boolean>}, {"true", plain<is_true>},
-      {"false", plain<is_false>}, {"integer", plain<integer>}, {"float", plain<real>}, {"number", plain<number>},
-      {"string", plain<string>}, {"mapping", plain<mapping>}, {"sequence", plain<sequence>}, {"iterable", plain<iterable>},
-      {"callable", plain<callable>}, {"escaped", plain<escaped>}, {"filter", plain<is_filter>}, {"test", plain<is_test>},
-      {"lower", plain<lower>}, {"upper", plain<upper>}, {"sameas", same}, {"in", in}, {"==", equals}, {"eq", equals},
-      {"equalto", equals}, {"!=", differs}, {"ne", differs}, {">", above}, {"gt", above}, {"greaterthan", above},
-      {">=", at_least}, {"ge", at_least}, {"<", below}, {"lt", below}, {"lessthan", below}, {"<=", at_most}, {"le", at_most}};
+  static const std::unordered_map<std::string_view, Test> tests = {{"odd", plain<odd>},
+                                                                   {"even", plain<even>},
+                                                                   {"divisibleby", divisible},
+                                                                   {"defined", plain<defined>},
+                                                                   {"undefined", plain<undefined>},
+                                                                   {"none", plain<none>},
+                                                                   {"boolean", plain<boolean>},
+                                                                   {"true", plain<is_true>},
+                                                                   {"false", plain<is_false>},
+                                                                   {"integer", plain<integer>},
+                                                                   {"float", plain<real>},
+                                                                   {"number", plain<number>},
+                                                                   {"string", plain<string>},
+                                                                   {"mapping", plain<mapping>},
+                                                                   {"sequence", plain<sequence>},
+                                                                   {"iterable", plain<iterable>},
+                                                                   {"callable", plain<callable>},
+                                                                   {"escaped", plain<escaped>},
+                                                                   {"filter", plain<is_filter>},
+                                                                   {"test", plain<is_test>},
+                                                                   {"lower", plain<lower>},
+                                                                   {"upper", plain<upper>},
+                                                                   {"sameas", same},
+                                                                   {"in", in},
+                                                                   {"==", equals},
+                                                                   {"eq", equals},
+                                                                   {"equalto", equals},
+                                                                   {"!=", differs},
+                                                                   {"ne", differs},
+                                                                   {">", above},
+                                                                   {"gt", above},
+                                                                   {"greaterthan", above},
+                                                                   {">=", at_least},
+                                                                   {"ge", at_least},
+                                                                   {"<", below},
+                                                                   {"lt", below},
+                                                                   {"lessthan", below},
+                                                                   {"<=", at_most},
+                                                                   {"le", at_most}};
   const auto found = tests.find(name);
   return found == tests.end() ? nullptr : found->second;
 }

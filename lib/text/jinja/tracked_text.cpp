@@ -14,12 +14,11 @@ std::uint64_t times(std::int64_t count) { return count < 0 ? UINT64_MAX : static
 
 }  // namespace
 
-bool TrackedText::all_trusted() const {
-  return runs_.empty() || (runs_.size() == 1 && runs_[0].trusted);
-}
+bool TrackedText::all_trusted() const { return runs_.empty() || (runs_.size() == 1 && runs_[0].trusted); }
 
 std::size_t TrackedText::run_at(std::size_t byte) const {
-  const auto found = std::upper_bound(runs_.begin(), runs_.end(), byte, [](std::size_t b, const Run& run) { return b < run.end; });
+  const auto found =
+      std::upper_bound(runs_.begin(), runs_.end(), byte, [](std::size_t b, const Run& run) { return b < run.end; });
   return static_cast<std::size_t>(found - runs_.begin());
 }
 
@@ -140,7 +139,8 @@ TrackedText replace(const TrackedText& text, std::string_view from, const Tracke
   return out;
 }
 
-std::vector<TrackedText> split(const TrackedText& text, std::string_view separator, std::int64_t limit, bool from_right) {
+std::vector<TrackedText> split(const TrackedText& text, std::string_view separator, std::int64_t limit,
+                               bool from_right) {
   if (separator.empty()) throw Failure("empty separator");
   std::vector<TrackedText> parts;
   const std::string_view all = text.bytes();
@@ -160,7 +160,8 @@ std::vector<TrackedText> split(const TrackedText& text, std::string_view separat
   std::size_t end = all.size();
   for (; left > 0; --left) {
     Budget::step(8);
-    const std::size_t found = end < separator.size() ? std::string_view::npos : all.rfind(separator, end - separator.size());
+    const std::size_t found =
+        end < separator.size() ? std::string_view::npos : all.rfind(separator, end - separator.size());
     if (found == std::string_view::npos) break;
     parts.push_back(text.substr(found + separator.size(), end - found - separator.size()));
     end = found;
@@ -210,7 +211,8 @@ std::vector<TrackedText> split_lines(const TrackedText& text, bool keep_ends) {
     if (!is_line_end(all[i].code_point)) continue;
     std::size_t last = i;
     if (all[i].code_point == '\r' && i + 1 < all.size() && all[i + 1].code_point == '\n') last = ++i;
-    const std::size_t first = all[last].code_point == '\n' && last > 0 && all[last - 1].code_point == '\r' ? last - 1 : last;
+    const std::size_t first =
+        all[last].code_point == '\n' && last > 0 && all[last - 1].code_point == '\r' ? last - 1 : last;
     const std::size_t after = all[last].offset + all[last].length;
     lines.push_back(text.substr(begin, (keep_ends ? after : all[first].offset) - begin));
     begin = after;

@@ -10,8 +10,8 @@
 
 namespace atelier::text::jinja {
 
-/// A string that knows of each byte whether it came from the template (trusted) or from messages, tools and other variables
-/// (untrusted). Every growth is charged to the Budget.
+/// A string that knows of each byte whether it came from the template (trusted) or from messages, tools and other
+/// variables (untrusted). Every growth is charged to the Budget.
 class TrackedText {
  public:
   TrackedText() = default;
@@ -58,7 +58,8 @@ enum class Side { left, right, both };
 TrackedText strip(const TrackedText& text, const std::string* chars, Side side);
 TrackedText replace(const TrackedText& text, std::string_view from, const TrackedText& to, std::int64_t count);
 /// At every `separator`; `limit` < 0 means no limit.
-std::vector<TrackedText> split(const TrackedText& text, std::string_view separator, std::int64_t limit, bool from_right);
+std::vector<TrackedText> split(const TrackedText& text, std::string_view separator, std::int64_t limit,
+                               bool from_right);
 /// At runs of white space, as Python's split() without arguments.
 std::vector<TrackedText> split_blanks(const TrackedText& text, std::int64_t limit, bool from_right);
 std::vector<TrackedText> split_lines(const TrackedText& text, bool keep_ends);

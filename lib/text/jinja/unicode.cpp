@@ -1,8 +1,8 @@
 #include "text/jinja/unicode.h"
 
+#include <locale.h>
 #include <clocale>
 #include <cwctype>
-#include <locale.h>
 
 #include <algorithm>
 #include <array>
@@ -38,7 +38,8 @@ constexpr std::array<Expansion, 10> kExpansions{{{0xDF, U"SS", U"Ss"},
                                                  {0xFB06, U"ST", U"St"}}};
 
 const Expansion* expansion(std::uint32_t c) {
-  const auto found = std::find_if(kExpansions.begin(), kExpansions.end(), [c](const Expansion& e) { return e.character == c; });
+  const auto found =
+      std::find_if(kExpansions.begin(), kExpansions.end(), [c](const Expansion& e) { return e.character == c; });
   return found == kExpansions.end() ? nullptr : &*found;
 }
 
@@ -59,8 +60,8 @@ bool is_alpha(std::uint32_t c) {
 bool is_digit(std::uint32_t c) {
   if (c < 0x80) return c >= '0' && c <= '9';
   // The decimal digits of the scripts that are still written.
-  for (const std::uint32_t zero : {0x660u, 0x6F0u, 0x966u, 0x9E6u, 0xA66u, 0xAE6u, 0xB66u, 0xBE6u, 0xC66u, 0xCE6u, 0xD66u,
-                                   0xE50u, 0xED0u, 0xF20u, 0x1040u, 0x17E0u, 0x1810u, 0xFF10u}) {
+  for (const std::uint32_t zero : {0x660u, 0x6F0u, 0x966u, 0x9E6u, 0xA66u, 0xAE6u, 0xB66u, 0xBE6u, 0xC66u, 0xCE6u,
+                                   0xD66u, 0xE50u, 0xED0u, 0xF20u, 0x1040u, 0x17E0u, 0x1810u, 0xFF10u}) {
     if (c >= zero && c < zero + 10) return true;
   }
   return c == 0xB2 || c == 0xB3 || c == 0xB9;
@@ -71,9 +72,9 @@ bool is_lower(std::uint32_t c) { return in_class(iswlower_l, c); }
 
 bool is_printable(std::uint32_t c) {
   if (c < 0x7F) return c >= 0x20;
-  if (c == 0xAD || is_space(c) || (c >= 0x200B && c <= 0x200F) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2060 && c <= 0x206F) ||
-      (c >= 0xE000 && c <= 0xF8FF) || c == 0xFEFF || (c >= 0xFFF9 && c <= 0xFFFB) || c >= 0xE0000 || c == 0x061C || c == 0x180E ||
-      (c >= 0x600 && c <= 0x605)) {
+  if (c == 0xAD || is_space(c) || (c >= 0x200B && c <= 0x200F) || (c >= 0x202A && c <= 0x202E) ||
+      (c >= 0x2060 && c <= 0x206F) || (c >= 0xE000 && c <= 0xF8FF) || c == 0xFEFF || (c >= 0xFFF9 && c <= 0xFFFB) ||
+      c >= 0xE0000 || c == 0x061C || c == 0x180E || (c >= 0x600 && c <= 0x605)) {
     return false;
   }
   return in_class(iswprint_l, c);

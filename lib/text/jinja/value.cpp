@@ -19,7 +19,8 @@ std::optional<std::string> hash_key(const Value& value) {
   if (value.is_boolean() || value.is_integer()) return "i" + std::to_string(value.as_integer());
   if (value.is_real()) {
     const double number = value.as_real();
-    if (number == std::floor(number) && std::fabs(number) < 9e18) return "i" + std::to_string(static_cast<std::int64_t>(number));
+    if (number == std::floor(number) && std::fabs(number) < 9e18)
+      return "i" + std::to_string(static_cast<std::int64_t>(number));
     return fmt::format("f{}", number);
   }
   if (value.is_none()) return "n";
@@ -211,7 +212,8 @@ bool less(const Value& a, const Value& b) {
 
 bool contains(const Value& container, const Value& item) {
   if (container.is_text()) {
-    if (!item.is_text()) throw Failure(fmt::format("'in <string>' needs a string on its left, not {}", item.type_name()));
+    if (!item.is_text())
+      throw Failure(fmt::format("'in <string>' needs a string on its left, not {}", item.type_name()));
     Budget::step(1 + container.as_text().size() / 64);
     return container.as_text().bytes().find(item.as_text().bytes()) != std::string::npos;
   }
@@ -235,7 +237,8 @@ std::vector<Value> iterate(const Value& value) {
     for (const auto& [key, ignored] : value.as_dict().entries()) items.push_back(key);
   } else if (value.is_text()) {
     Budget::step(8 * value.as_text().size());
-    for (const Character& c : characters(value.as_text())) items.push_back(Value::text(value.as_text().substr(c.offset, c.length)));
+    for (const Character& c : characters(value.as_text()))
+      items.push_back(Value::text(value.as_text().substr(c.offset, c.length)));
   } else {
     throw Failure(fmt::format("'{}' cannot be iterated over", value.type_name()));
   }

@@ -74,9 +74,9 @@ struct LoopObject {
 
 class Value {
  public:
-  using Data = std::variant<Undefined, None, bool, std::int64_t, double, std::shared_ptr<const TrackedText>, std::shared_ptr<List>,
-                            std::shared_ptr<const Dict>, std::shared_ptr<const Callable>, std::shared_ptr<Namespace>,
-                            std::shared_ptr<const LoopObject>>;
+  using Data = std::variant<Undefined, None, bool, std::int64_t, double, std::shared_ptr<const TrackedText>,
+                            std::shared_ptr<List>, std::shared_ptr<const Dict>, std::shared_ptr<const Callable>,
+                            std::shared_ptr<Namespace>, std::shared_ptr<const LoopObject>>;
 
   Value() : data_(Undefined{}) {}
   static Value undefined(std::string what) { return Value(Data(Undefined{std::move(what)}), true); }
@@ -84,7 +84,9 @@ class Value {
   static Value boolean(bool value, bool trusted = true) { return Value(Data(value), trusted); }
   static Value integer(std::int64_t value, bool trusted = true) { return Value(Data(value), trusted); }
   static Value real(double value, bool trusted = true) { return Value(Data(value), trusted); }
-  static Value text(TrackedText value) { return Value(Data(std::make_shared<const TrackedText>(std::move(value))), true); }
+  static Value text(TrackedText value) {
+    return Value(Data(std::make_shared<const TrackedText>(std::move(value))), true);
+  }
   static Value text(std::string_view value, bool trusted) { return text(TrackedText(value, trusted)); }
   /// Charges the budget; Failure where containers nest too deeply.
   static Value list(std::vector<Value> items, List::Kind kind = List::Kind::list);
@@ -96,7 +98,9 @@ class Value {
   static Value from_json(const base::Json& json, bool trusted);
 
   template <typename T>
-  bool is() const { return std::holds_alternative<T>(data_); }
+  bool is() const {
+    return std::holds_alternative<T>(data_);
+  }
   bool is_undefined() const { return is<Undefined>(); }
   bool is_none() const { return is<None>(); }
   bool is_text() const { return is<std::shared_ptr<const TrackedText>>(); }
