@@ -73,10 +73,14 @@ std::string read_stdin() {
 /// The prompt of a run or of a job. `from_stdin`: where neither flag gives one.
 std::string prompt_text(const GenerateOptions& o, bool from_stdin) {
   std::string text;
-  if (o.prompt) text = *o.prompt;
-  else if (!o.file.empty()) text = without_last_newline(io::read_file(o.file, most_prompt_bytes));
-  else if (from_stdin) text = without_last_newline(read_stdin());
-  else throw Error(ExitCode::usage, "no prompt: the job has neither \"prompt\" nor \"file\"");
+  if (o.prompt)
+    text = *o.prompt;
+  else if (!o.file.empty())
+    text = without_last_newline(io::read_file(o.file, most_prompt_bytes));
+  else if (from_stdin)
+    text = without_last_newline(read_stdin());
+  else
+    throw Error(ExitCode::usage, "no prompt: the job has neither \"prompt\" nor \"file\"");
   if (!text::is_utf8(text)) throw Error(ExitCode::data, "the prompt is not valid UTF-8");
   return text;
 }
@@ -116,8 +120,8 @@ class Run {
     std::uint64_t place = 0;
     Json id;
     std::int64_t truncated = 0;
-    GenerationRequest request;            ///< of candidate 0
-    std::size_t handed_out = 0, left = 0; ///< candidates given to the generator; not finished
+    GenerationRequest request;             ///< of candidate 0
+    std::size_t handed_out = 0, left = 0;  ///< candidates given to the generator; not finished
     std::vector<Json> records;
   };
 
@@ -125,7 +129,8 @@ class Run {
     Manifest& m = *options_.common.record;
     m.model_path = path;
     for (const auto& file : files_.weights->files()) m.model_files.push_back(file.path);
-    for (const char* name : {"config.json", "generation_config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+    for (const char* name : {"config.json", "generation_config.json", "tokenizer.model", "tokenizer.json",
+                             "tokenizer_config.json", "chat_template.jinja"})
       if (std::filesystem::exists(files_.folder + "/" + name)) m.model_files.push_back(files_.folder + "/" + name);
     m.device = files_.device.str();
   }
@@ -191,7 +196,8 @@ class Run {
     const bool stream = !options_.common.json && !options_.no_stream && options_.output.empty() && options_.count == 1;
     if (stream) job.request.on_text = [this](std::string_view part) { say(part); };
 
-    base::Progress progress("generating", options_.count > 1 ? static_cast<std::uint64_t>(options_.count) : 0, "results");
+    base::Progress progress("generating", options_.count > 1 ? static_cast<std::uint64_t>(options_.count) : 0,
+                            "results");
     std::uint64_t finished = 0;
     pipelines::generate(
         *model_, options_.batch_size, [&] { return pop(job); },
@@ -200,15 +206,18 @@ class Run {
           texts[request.tag] = result.text;
           if (options_.count > 1) progress.update(++finished);
         });
-    if (stream) end_line();
-    else emit(job.records, texts);
+    if (stream)
+      end_line();
+    else
+      emit(job.records, texts);
     return 0;
   }
 
   int score_single(const std::string& text) {
     const auto prompt = pipelines::build_prompt(*model_, text, prompt_options(options_));
     const auto result = pipelines::score(*model_, prompt.ids, options_.logprobs.value_or(0));
-    emit({score_record(*model_, nullptr, prompt.ids, result, prompt.truncated)}, {fmt::format("{:.6g}", result.perplexity)});
+    emit({score_record(*model_, nullptr, prompt.ids, result, prompt.truncated)},
+         {fmt::format("{:.6g}", result.perplexity)});
     return 0;
   }
 
@@ -234,8 +243,10 @@ class Run {
   void emit(const std::vector<Json>& records, const std::vector<std::string>& texts) {
     std::string whole;
     for (std::size_t i = 0; i < records.size(); ++i) {
-      if (options_.common.json) whole += output_.record_line(records[i]);
-      else whole += texts[i] + (texts[i].ends_with('\n') ? "" : "\n");
+      if (options_.common.json)
+        whole += output_.record_line(records[i]);
+      else
+        whole += texts[i] + (texts[i].ends_with('\n') ? "" : "\n");
     }
     if (!options_.output.empty()) {
       io::write_atomically(options_.output, whole);

@@ -53,12 +53,13 @@ Json generation_record(const pipelines::TextModel& model, const Json& id, std::s
   record["seed"] = request.seed;
   if (request.logprobs) record["logprobs"] = logprobs_json(model, result.logprobs);
   record["truncated"] = truncated;
-  record["timings"] = {{"load_s", model.load_seconds},
-                       {"prefill_s", result.prefill_seconds},
-                       {"decode_s", result.decode_seconds},
-                       {"prefill_tok_per_s", rate(result.prompt_tokens, result.prefill_seconds)},
-                       // The first token comes out of the prompt's pass.
-                       {"decode_tok_per_s", rate(std::max<std::int64_t>(0, result.decoded_tokens - 1), result.decode_seconds)}};
+  record["timings"] = {
+      {"load_s", model.load_seconds},
+      {"prefill_s", result.prefill_seconds},
+      {"decode_s", result.decode_seconds},
+      {"prefill_tok_per_s", rate(result.prompt_tokens, result.prefill_seconds)},
+      // The first token comes out of the prompt's pass.
+      {"decode_tok_per_s", rate(std::max<std::int64_t>(0, result.decoded_tokens - 1), result.decode_seconds)}};
   return record;
 }
 

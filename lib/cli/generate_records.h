@@ -11,7 +11,8 @@ base::Json generation_record(const pipelines::TextModel& model, const base::Json
                              std::int64_t truncated);
 
 /// The record of --score: token_ids with BOS, one logprobs entry for each token after the first, perplexity.
-base::Json score_record(const pipelines::TextModel& model, const base::Json& id, const std::vector<text::TokenId>& tokens,
-                        const pipelines::ScoreResult& result, std::int64_t truncated);
+base::Json score_record(const pipelines::TextModel& model, const base::Json& id,
+                        const std::vector<text::TokenId>& tokens, const pipelines::ScoreResult& result,
+                        std::int64_t truncated);
 
 }  // namespace atelier::cli

@@ -20,29 +20,32 @@ namespace {
 /// Scores of one block of queries: about 16 MiB of f32, whatever the context.
 constexpr std::int64_t block_scores = 4 << 20;
 
-/// Queries [first, first + n) of the run against keys [low, low + t): q (n, heads, d), k and v (kv_heads, t, d).
-/// `offset` is the place of the run's first query among all keys.
-at::Tensor attend_block(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t query, std::int64_t low,
-                        const AttentionSpec& spec) {
+/// A block of queries against keys [low, low + t): q (n, heads, d), k and v (kv_heads, t, d).
+/// `query` is the place of the first of them among all keys, `low` that of the first key.
+at::Tensor attend_block(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t query,
+                        std::int64_t low, const AttentionSpec& spec) {
   const std::int64_t n = q.size(0), t = k.size(1), group = spec.heads / spec.kv_heads;
   const auto grouped = q.view({n, spec.kv_heads, group, spec.head_dim})
                            .permute({1, 2, 0, 3})
-                           .reshape({spec.kv_heads, group * n, spec.head_dim});                   // (kv, g n, d)
-  auto scores = at::bmm(grouped, k.transpose(1, 2)).to(at::kFloat).mul_(spec.scale);              // (kv, g n, t)
+                           .reshape({spec.kv_heads, group * n, spec.head_dim});       // (kv, g n, d)
+  auto scores = at::bmm(grouped, k.transpose(1, 2)).to(at::kFloat).mul_(spec.scale);  // (kv, g n, t)
   if (spec.softcap > 0) scores = softcap(scores, spec.softcap);
-  const auto queries = at::arange(query, query + n, q.options().dtype(at::kLong)).unsqueeze(1);   // (n, 1)
-  const auto keys = at::arange(low, low + t, q.options().dtype(at::kLong)).unsqueeze(0);          // (1, t)
+  const auto queries = at::arange(query, query + n, q.options().dtype(at::kLong)).unsqueeze(1);  // (n, 1)
+  const auto keys = at::arange(low, low + t, q.options().dtype(at::kLong)).unsqueeze(0);         // (1, t)
   auto hidden = keys > queries;
   if (spec.window > 0) hidden = hidden.logical_or(keys <= queries - spec.window);
   scores = scores.view({spec.kv_heads, group, n, t}).masked_fill_(hidden, -std::numeric_limits<float>::infinity());
   const auto weights = at::softmax(scores, -1).to(q.scalar_type()).view({spec.kv_heads, group * n, t});
-  return at::bmm(weights, v).view({spec.kv_heads, group, n, spec.head_dim}).permute({2, 0, 1, 3}).reshape(
-      {n, spec.heads, spec.head_dim});
+  return at::bmm(weights, v)
+      .view({spec.kv_heads, group, n, spec.head_dim})
+      .permute({2, 0, 1, 3})
+      .reshape({n, spec.heads, spec.head_dim});
 }
 
 }  // namespace
 
-at::Tensor attend_run(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, LayerCache& cache, const AttentionSpec& spec) {
+at::Tensor attend_run(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, LayerCache& cache,
+                      const AttentionSpec& spec) {
   const std::int64_t n = q.size(0);
   const auto [past_k, past_v] = cache.past();
   const std::int64_t past = past_k.defined() ? past_k.size(1) : 0;
@@ -60,14 +63,15 @@ at::Tensor attend_run(const at::Tensor& q, const at::Tensor& k, const at::Tensor
     const std::int64_t rows = std::min(n - i, std::max<std::int64_t>(16, block_scores / (spec.heads * span)));
     const std::int64_t seen = past + i + rows - low;
     out.narrow(0, i, rows)
-        .copy_(attend_block(q.narrow(0, i, rows), keys.narrow(1, low, seen), values.narrow(1, low, seen), past + i, low, spec));
+        .copy_(attend_block(q.narrow(0, i, rows), keys.narrow(1, low, seen), values.narrow(1, low, seen), past + i, low,
+                            spec));
     i += rows;
   }
   return out;
 }
 
-at::Tensor attend_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::span<LayerCache* const> caches,
-                       const AttentionSpec& spec) {
+at::Tensor attend_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                       std::span<LayerCache* const> caches, const AttentionSpec& spec) {
   auto out = at::empty_like(q, at::MemoryFormat::Contiguous);
   const auto batch = static_cast<std::int64_t>(caches.size());
   if (!has_kernels(q)) {
@@ -113,14 +117,15 @@ at::Tensor attend_step(const at::Tensor& q, const at::Tensor& k, const at::Tenso
     for (std::int64_t i = begin; i < end; ++i) {
       const auto& a = args[blocks[i].sequence];
       const std::int64_t first = blocks[i].index * kernels::attention_block_keys;
-      kernels::table().attention_block(a, blocks[i].kv_head, first, std::min(a.length, first + kernels::attention_block_keys),
-                                       &top[i * group], &total[i * group], &sums[i * group * spec.head_dim], scores);
+      kernels::table().attention_block(a, blocks[i].kv_head, first,
+                                       std::min(a.length, first + kernels::attention_block_keys), &top[i * group],
+                                       &total[i * group], &sums[i * group * spec.head_dim], scores);
     }
   });
   for (std::int64_t i = 0; i < batch * spec.kv_heads; ++i) {
     const std::int64_t first = first_block[i];
-    kernels::table().attention_merge(args[i / spec.kv_heads], i % spec.kv_heads, first_block[i + 1] - first, &top[first * group],
-                                     &total[first * group], &sums[first * group * spec.head_dim]);
+    kernels::table().attention_merge(args[i / spec.kv_heads], i % spec.kv_heads, first_block[i + 1] - first,
+                                     &top[first * group], &total[first * group], &sums[first * group * spec.head_dim]);
   }
   return out;
 }

@@ -18,11 +18,12 @@ struct AttentionSpec {
 
 /// The next n tokens of one sequence: q (n, heads, head_dim), k and v (n, kv_heads, head_dim), already rotated. Appends to the
 /// cache and returns (n, heads, head_dim). Scores exist for one block of queries at a time, so memory stays bounded.
-at::Tensor attend_run(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, LayerCache& cache, const AttentionSpec& spec);
+at::Tensor attend_run(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, LayerCache& cache,
+                      const AttentionSpec& spec);
 
 /// One token of each of B sequences: q (B, heads, head_dim), k and v (B, kv_heads, head_dim). Appends to every cache and
 /// returns (B, heads, head_dim). Each row is what it would be alone.
-at::Tensor attend_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::span<LayerCache* const> caches,
-                       const AttentionSpec& spec);
+at::Tensor attend_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                       std::span<LayerCache* const> caches, const AttentionSpec& spec);
 
 }  // namespace atelier::nn

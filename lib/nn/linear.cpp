@@ -18,8 +18,8 @@ at::Tensor Linear::forward(const at::Tensor& x) const { return linear(x, weight,
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool f32_result) {
   const std::int64_t in = weight.size(1), out = weight.size(0);
   const std::int64_t rows = in == 0 ? 0 : x.numel() / in;
-  if (at::GradMode::is_enabled() || rows > max_invariant_rows || !has_kernels(x) || x.scalar_type() != weight.scalar_type() ||
-      !weight.is_contiguous()) {
+  if (at::GradMode::is_enabled() || rows > max_invariant_rows || !has_kernels(x) ||
+      x.scalar_type() != weight.scalar_type() || !weight.is_contiguous()) {
     auto y = at::linear(x, weight, bias);
     return f32_result ? y.to(at::kFloat) : y;
   }

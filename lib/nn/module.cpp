@@ -31,7 +31,8 @@ bool check(const std::string& name, const at::Tensor& parameter, io::WeightSourc
 
 at::Tensor placeholder(at::IntArrayRef shape) { return at::empty({}).expand(shape); }
 
-void load_parameters(Module& module, io::WeightSource& source, const NameMap& names, at::ScalarType dtype, at::Device device) {
+void load_parameters(Module& module, io::WeightSource& source, const NameMap& names, at::ScalarType dtype,
+                     at::Device device) {
   std::string first_missing;
   int missing = 0;
   for (auto& entry : module.named_parameters()) {

@@ -23,7 +23,8 @@ struct NameMap {
 
 /// Fills every parameter of the tree from the checkpoint. Error(data) where one is missing (all missing ones are counted,
 /// the first is named) or has another shape. Looks at the stop flag between tensors.
-void load_parameters(Module& module, io::WeightSource& source, const NameMap& names, at::ScalarType dtype, at::Device device);
+void load_parameters(Module& module, io::WeightSource& source, const NameMap& names, at::ScalarType dtype,
+                     at::Device device);
 
 /// The accounting of --plan without loading: marks what would be read, and checks shapes. Missing names are only noted.
 void account_parameters(Module& module, io::WeightSource& source, const NameMap& names);

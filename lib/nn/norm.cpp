@@ -26,8 +26,8 @@ at::Tensor RmsNorm::forward(const at::Tensor& x) const {
   auto y = at::empty_like(input);
   const std::int64_t n = weight.size(0);
   parallel(input.numel() / n, n, [&](std::int64_t begin, std::int64_t end) {
-    kernels::table().rms_norm(kernel_type(input), input.const_data_ptr(), weight.const_data_ptr(), y.mutable_data_ptr(), n, n,
-                              static_cast<float>(eps_), begin, end);
+    kernels::table().rms_norm(kernel_type(input), input.const_data_ptr(), weight.const_data_ptr(), y.mutable_data_ptr(),
+                              n, n, static_cast<float>(eps_), begin, end);
   });
   return y;
 }

@@ -44,8 +44,8 @@ at::Tensor rotate(at::Tensor x, const at::Tensor& cos, const at::Tensor& sin) {
     return at::cat({a * c - b * s, b * c + a * s}, -1).to(x.scalar_type());
   }
   parallel(rows, 4 * heads * dim, [&](std::int64_t begin, std::int64_t end) {
-    kernels::table().rope(kernel_type(x), x.mutable_data_ptr(), cos.const_data_ptr<float>(), sin.const_data_ptr<float>(), heads,
-                          dim, begin, end);
+    kernels::table().rope(kernel_type(x), x.mutable_data_ptr(), cos.const_data_ptr<float>(),
+                          sin.const_data_ptr<float>(), heads, dim, begin, end);
   });
   return x;
 }

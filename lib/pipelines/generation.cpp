@@ -43,7 +43,8 @@ void prefill(const TextModel& model, std::span<const TokenId> tokens, nn::KvCach
 /// Logits (1, vocab) behind the last token of a prompt.
 at::Tensor prefill_logits(const TextModel& model, std::span<const TokenId> tokens, nn::KvCache& cache) {
   at::Tensor last;
-  prefill(model, tokens, cache, [&](const at::Tensor& hidden, std::int64_t) { last = hidden.narrow(0, hidden.size(0) - 1, 1); });
+  prefill(model, tokens, cache,
+          [&](const at::Tensor& hidden, std::int64_t) { last = hidden.narrow(0, hidden.size(0) - 1, 1); });
   return model.network->logits(last).cpu();
 }
 
@@ -105,8 +106,10 @@ class Stream {
     }
     result_.prefill_seconds = seconds_since(start_);
     decode_start_ = Clock::now();
-    if (budget_ <= 0) finish(FinishReason::length);
-    else accept(row_of(logits_, 0));
+    if (budget_ <= 0)
+      finish(FinishReason::length);
+    else
+      accept(row_of(logits_, 0));
     logits_ = at::Tensor();
   }
 
@@ -147,8 +150,10 @@ class Stream {
     finished_ = true;
     if (reason != FinishReason::stop_text) {
       say(matcher_.push(decoder_.flush()));
-      if (matcher_.matched()) reason = FinishReason::stop_text;
-      else say(matcher_.flush());
+      if (matcher_.matched())
+        reason = FinishReason::stop_text;
+      else
+        say(matcher_.flush());
     }
     if (reason == FinishReason::stop_text) drop_tokens_behind(matcher_.cut());
     result_.finish_reason = reason;
@@ -191,7 +196,8 @@ void decode_step(const TextModel& model, std::vector<std::unique_ptr<Stream>>& s
 
 }  // namespace
 
-void generate(const TextModel& model, std::int64_t batch_size, const std::function<std::optional<GenerationRequest>()>& next,
+void generate(const TextModel& model, std::int64_t batch_size,
+              const std::function<std::optional<GenerationRequest>()>& next,
               const std::function<void(const GenerationRequest&, GenerationResult)>& done) {
   const c10::InferenceMode inference;
   std::vector<std::unique_ptr<Stream>> streams;

@@ -27,9 +27,9 @@ struct GenerationRequest {
   std::uint64_t seed = 0;
   std::vector<std::string> stop_texts;  ///< not empty strings
   std::vector<text::TokenId> stop_ids;
-  std::optional<std::int64_t> logprobs;   ///< K: also the K most likely tokens of every position
-  std::optional<double> deadline_seconds; ///< from the start of this request's prompt
-  std::shared_ptr<SharedPrompt> shared;   ///< or null
+  std::optional<std::int64_t> logprobs;           ///< K: also the K most likely tokens of every position
+  std::optional<double> deadline_seconds;         ///< from the start of this request's prompt
+  std::shared_ptr<SharedPrompt> shared;           ///< or null
   std::function<void(std::string_view)> on_text;  ///< whole UTF-8 characters as they become certain; may be empty
   std::size_t tag = 0;                            ///< for the caller
 };
@@ -52,7 +52,8 @@ struct GenerationResult {
 /// `next` is asked for another request whenever one of the `batch_size` (1 to 64) places is free, and returns nothing at the
 /// end; `done` gets the results as they finish, in no particular order. Looks at the stop flag at every step.
 /// Error(condition) where logits are not finite.
-void generate(const TextModel& model, std::int64_t batch_size, const std::function<std::optional<GenerationRequest>()>& next,
+void generate(const TextModel& model, std::int64_t batch_size,
+              const std::function<std::optional<GenerationRequest>()>& next,
               const std::function<void(const GenerationRequest&, GenerationResult)>& done);
 
 GenerationResult generate_one(const TextModel& model, const GenerationRequest& request);

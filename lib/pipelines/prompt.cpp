@@ -22,7 +22,8 @@ Json fold_system(const Json& messages) {
   for (const Json& message : messages) {
     if (message.value("role", "") == "system" && message.contains("content") && message["content"].is_string()) {
       system += message["content"].get<std::string>() + "\n\n";
-    } else if (!system.empty() && message.value("role", "") == "user" && message.contains("content") && message["content"].is_string()) {
+    } else if (!system.empty() && message.value("role", "") == "user" && message.contains("content") &&
+               message["content"].is_string()) {
       Json user = message;
       user["content"] = system + message["content"].get<std::string>();
       folded.push_back(user);
@@ -35,7 +36,8 @@ Json fold_system(const Json& messages) {
 }
 
 bool has_system(const Json& messages) {
-  return messages.is_array() && !messages.empty() && messages[0].is_object() && messages[0].value("role", "") == "system";
+  return messages.is_array() && !messages.empty() && messages[0].is_object() &&
+         messages[0].value("role", "") == "system";
 }
 
 std::vector<Segment> render(const TextModel& model, const Json& messages) {
@@ -74,12 +76,14 @@ std::int64_t truncate(std::vector<TokenId>& ids, const std::vector<bool>& conten
   return excess;
 }
 
-Prompt fit(const TextModel& model, std::vector<TokenId> ids, const std::vector<bool>& content, const PromptOptions& options) {
+Prompt fit(const TextModel& model, std::vector<TokenId> ids, const std::vector<bool>& content,
+           const PromptOptions& options) {
   Prompt prompt;
   const auto vocab = model.network->config().vocab_size;
   for (const TokenId id : ids)  // tokenizers can know more pieces than the model, e.g. for images
     if (id < 0 || id >= vocab)
-      throw Error(ExitCode::data, fmt::format("the prompt has token {}, the model's vocabulary ends at {}", id, vocab - 1));
+      throw Error(ExitCode::data,
+                  fmt::format("the prompt has token {}, the model's vocabulary ends at {}", id, vocab - 1));
   const auto length = static_cast<std::int64_t>(ids.size());
   if (options.truncation != Truncation::none) {
     const std::int64_t room = std::min(options.max_tokens, model.context / 2);

@@ -14,10 +14,10 @@ enum class Truncation { none, head, middle, tail };
 
 struct PromptOptions {
   PromptMode mode = PromptMode::automatic;  ///< automatic: chat for an instruction-tuned model, raw for a base model
-  std::string system;                       ///< chat only; folded into the first user turn where the template knows no such role
-  bool special = false;                     ///< control tokens spelled in the text are control tokens
-  Truncation truncation = Truncation::none; ///< which end of the user's text gives way when it is too long
-  std::int64_t max_tokens = 256;            ///< what a truncated prompt leaves room for, up to half of the context
+  std::string system;    ///< chat only; folded into the first user turn where the template knows no such role
+  bool special = false;  ///< control tokens spelled in the text are control tokens
+  Truncation truncation = Truncation::none;  ///< which end of the user's text gives way when it is too long
+  std::int64_t max_tokens = 256;             ///< what a truncated prompt leaves room for, up to half of the context
 };
 
 struct Prompt {

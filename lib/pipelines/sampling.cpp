@@ -23,7 +23,8 @@ void apply_penalties(std::vector<float>& scores, const History& history, const S
   if (options.repeat_penalty != 1 && options.repeat_last_n != 0) {
     std::vector<TokenId> recent(history.prompt.begin(), history.prompt.end());
     recent.insert(recent.end(), history.reply.begin(), history.reply.end());
-    const auto n = options.repeat_last_n < 0 ? recent.size() : std::min<std::size_t>(recent.size(), options.repeat_last_n);
+    const auto n =
+        options.repeat_last_n < 0 ? recent.size() : std::min<std::size_t>(recent.size(), options.repeat_last_n);
     std::sort(recent.end() - n, recent.end());
     const auto last = std::unique(recent.end() - n, recent.end());
     for (auto it = recent.end() - n; it != last; ++it) {
@@ -87,12 +88,12 @@ std::vector<Candidate> filtered_distribution(std::span<const float> logits, cons
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = {scores[i] * inverse, static_cast<TokenId>(i)};
   keep_top_k(all, options.top_k);
 
-  const double top = std::max_element(all.begin(), all.end(), [](auto& a, auto& b) { return a.score < b.score; })->score;
+  const double top =
+      std::max_element(all.begin(), all.end(), [](auto& a, auto& b) { return a.score < b.score; })->score;
   double total = 0;
   for (const auto& s : all) total += std::exp(s.score - top);
   all.resize(sort_nucleus(all, options.top_p, top, total));
-  if (options.min_p > 0)
-    std::erase_if(all, [&](const Scored& s) { return std::exp(s.score - top) < options.min_p; });
+  if (options.min_p > 0) std::erase_if(all, [&](const Scored& s) { return std::exp(s.score - top) < options.min_p; });
 
   total = 0;
   for (const auto& s : all) total += std::exp(s.score - top);
@@ -102,7 +103,8 @@ std::vector<Candidate> filtered_distribution(std::span<const float> logits, cons
   return kept;
 }
 
-TokenId sample(std::span<const float> logits, const History& history, const SamplingOptions& options, base::Generator& generator) {
+TokenId sample(std::span<const float> logits, const History& history, const SamplingOptions& options,
+               base::Generator& generator) {
   const auto candidates = filtered_distribution(logits, history, options);
   if (options.temperature == 0) return candidates.front().id;
   double left = base::uniform(generator);
@@ -123,9 +125,8 @@ LogprobEntry logprob_entry(std::span<const float> logits, TokenId chosen, std::i
   if (n == 0) return entry;
   std::vector<TokenId> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
-  std::partial_sort(order.begin(), order.begin() + n, order.end(), [&](TokenId a, TokenId b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  });
+  std::partial_sort(order.begin(), order.begin() + n, order.end(),
+                    [&](TokenId a, TokenId b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
   for (std::size_t i = 0; i < n; ++i) entry.top.push_back({order[i], logits[order[i]] - log_total});
   return entry;
 }

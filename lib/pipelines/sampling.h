@@ -11,10 +11,10 @@ namespace atelier::pipelines {
 
 /// Defaults are the contract's. Order of the filters as in transformers: penalties, temperature, top-k, top-p, min-p.
 struct SamplingOptions {
-  double temperature = 1;  ///< 0: greedy
-  std::int64_t top_k = 64; ///< 0: off; ties with the k-th stay, as in transformers
-  double top_p = 0.95;     ///< 1: off
-  double min_p = 0;        ///< 0: off; relative to the most likely token
+  double temperature = 1;           ///< 0: greedy
+  std::int64_t top_k = 64;          ///< 0: off; ties with the k-th stay, as in transformers
+  double top_p = 0.95;              ///< 1: off
+  double min_p = 0;                 ///< 0: off; relative to the most likely token
   double repeat_penalty = 1;        ///< of tokens among the last repeat_last_n of prompt and reply (Keskar et al. 2019)
   std::int64_t repeat_last_n = 64;  ///< -1: all, 0: none
   double presence_penalty = 0;      ///< once for every token that the reply already holds
@@ -33,7 +33,8 @@ struct History {
 
 /// The distribution that is drawn from: what the filters leave, most likely first (ties by id), summing to 1. Greedy gives
 /// one candidate. `logits` are the model's own.
-std::vector<Candidate> filtered_distribution(std::span<const float> logits, const History& history, const SamplingOptions& options);
+std::vector<Candidate> filtered_distribution(std::span<const float> logits, const History& history,
+                                             const SamplingOptions& options);
 
 /// One draw.
 text::TokenId sample(std::span<const float> logits, const History& history, const SamplingOptions& options,

@@ -57,9 +57,10 @@ at::Device resolve_device(const std::string& name) {
   const int index = name.size() > 5 ? std::stoi(name.substr(5)) : 0;
   const int count = cuda ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
   if (index >= count)
-    throw Error(ExitCode::unavailable,
-                count == 0 ? fmt::format("--device {}: this LibTorch or this machine has no CUDA device", name)
-                           : fmt::format("--device {}: this machine has {} CUDA device{}", name, count, count == 1 ? "" : "s"));
+    throw Error(
+        ExitCode::unavailable,
+        count == 0 ? fmt::format("--device {}: this LibTorch or this machine has no CUDA device", name)
+                   : fmt::format("--device {}: this machine has {} CUDA device{}", name, count, count == 1 ? "" : "s"));
   return {at::kCUDA, static_cast<at::DeviceIndex>(index)};
 }
 
@@ -72,14 +73,15 @@ TextModelFiles TextModelFiles::open(const std::string& path, const Placement& pl
   if (files.folder.empty()) files.folder = ".";
   const std::string config_path = files.folder + "/config.json";
   if (!fs::exists(config_path, ignored))
-    throw Error(ExitCode::no_input, fmt::format("{}: no config.json", files.folder),
-                "--model wants a Hugging Face folder, or a .safetensors file with config.json and the tokenizer beside it");
+    throw Error(
+        ExitCode::no_input, fmt::format("{}: no config.json", files.folder),
+        "--model wants a Hugging Face folder, or a .safetensors file with config.json and the tokenizer beside it");
   files.config_json = base::read_json_file(config_path);
   files.config = models::gemma::parse_config(files.config_json, config_path);
   files.weights = io::WeightSource::open(path);
   files.device = resolve_device(placement.device);
-  files.dtype = resolve_dtype(placement.dtype, checkpoint_dtype(*files.weights, Names(*files.weights, files.config.tied_head)),
-                              files.device);
+  files.dtype = resolve_dtype(
+      placement.dtype, checkpoint_dtype(*files.weights, Names(*files.weights, files.config.tied_head)), files.device);
   return files;
 }
 
@@ -91,7 +93,8 @@ std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files) {
   model->tokenizer = text::Tokenizer::open(files.folder);
   model->chat_template = text::ChatTemplate::from_folder(files.folder);
   model->instruction_tuned = model->chat_template != nullptr;
-  if (!model->chat_template) model->chat_template = text::ChatTemplate::builtin(builtin_template(files.config.generation));
+  if (!model->chat_template)
+    model->chat_template = text::ChatTemplate::builtin(builtin_template(files.config.generation));
   model->stop_ids = models::gemma::read_stop_ids(files.folder, files.config_json);
   model->bos = model->tokenizer->bos();
   model->context = files.config.max_positions;
@@ -106,7 +109,8 @@ std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files) {
 std::vector<text::TokenId> stop_ids_of(const TextModel& model, bool chat) {
   std::vector<text::TokenId> ids = model.stop_ids;
   if (chat)
-    if (const auto end_of_turn = model.tokenizer->find("<end_of_turn>"); end_of_turn && model.tokenizer->is_control(*end_of_turn))
+    if (const auto end_of_turn = model.tokenizer->find("<end_of_turn>");
+        end_of_turn && model.tokenizer->is_control(*end_of_turn))
       ids.push_back(*end_of_turn);
   return ids;
 }
@@ -134,7 +138,8 @@ MemoryPlan plan_memory(const TextModelFiles& files, std::int64_t positions, std:
   // One chunk of a prompt through the widest places: gate and up, scores of one block in f32, and the logits of a step.
   const std::int64_t chunk = std::min(positions, prefill_chunk);
   plan.activation_bytes = chunk * (2 * c.intermediate_size + 4 * c.hidden_size + 2 * c.heads * c.head_dim) * element +
-                          std::min<std::int64_t>(16 << 20, 4 * c.heads * chunk * positions) * 3 + batch * c.vocab_size * 12;
+                          std::min<std::int64_t>(16 << 20, 4 * c.heads * chunk * positions) * 3 +
+                          batch * c.vocab_size * 12;
   return plan;
 }
 

@@ -27,7 +27,8 @@ Json gemma2_2b() {
 
 /// gemma-3-4b-it as published: a sparse text_config inside a multimodal one.
 Json gemma3_4b() {
-  return Json::parse(R"({"architectures":["Gemma3ForConditionalGeneration"],"boi_token_index":255999,"eos_token_id":[1,106],
+  return Json::parse(
+      R"({"architectures":["Gemma3ForConditionalGeneration"],"boi_token_index":255999,"eos_token_id":[1,106],
     "image_token_index":262144,"mm_tokens_per_image":256,"model_type":"gemma3","text_config":{"hidden_size":2560,
     "intermediate_size":10240,"model_type":"gemma3_text","num_hidden_layers":34,"rope_scaling":{"factor":8.0,
     "rope_type":"linear"},"sliding_window":1024},"vision_config":{"hidden_size":1152}})");
@@ -99,11 +100,20 @@ TEST_CASE("every number at -1, 0, its largest, one more, and as another type") {
     const char* key;
     double low, high;
   };
-  const Field fields[] = {{"vocab_size", 1, 1 << 22}, {"hidden_size", 1, 1 << 16}, {"intermediate_size", 1, 1 << 19},
-                          {"num_hidden_layers", 1, 512}, {"num_attention_heads", 1, 1024}, {"num_key_value_heads", 1, 1024},
-                          {"head_dim", 2, 1024}, {"max_position_embeddings", 1, 1 << 24}, {"sliding_window", 1, 1 << 24},
-                          {"query_pre_attn_scalar", 1e-3, 1e6}, {"rms_norm_eps", 0, 1}, {"rope_theta", 1, 1e9},
-                          {"attn_logit_softcapping", 1e-3, 1e6}, {"final_logit_softcapping", 1e-3, 1e6}};
+  const Field fields[] = {{"vocab_size", 1, 1 << 22},
+                          {"hidden_size", 1, 1 << 16},
+                          {"intermediate_size", 1, 1 << 19},
+                          {"num_hidden_layers", 1, 512},
+                          {"num_attention_heads", 1, 1024},
+                          {"num_key_value_heads", 1, 1024},
+                          {"head_dim", 2, 1024},
+                          {"max_position_embeddings", 1, 1 << 24},
+                          {"sliding_window", 1, 1 << 24},
+                          {"query_pre_attn_scalar", 1e-3, 1e6},
+                          {"rms_norm_eps", 0, 1},
+                          {"rope_theta", 1, 1e9},
+                          {"attn_logit_softcapping", 1e-3, 1e6},
+                          {"final_logit_softcapping", 1e-3, 1e6}};
   for (const Field& field : fields) {
     CAPTURE(field.key);
     const auto with = [&](Json value) {

@@ -68,8 +68,15 @@ const Type types[] = {Type::float32, Type::bfloat16};
 
 LinearArgs linear_args(Type type, const Numbers& x, const Numbers& w, const Numbers& bias, Result& y, std::int64_t rows,
                        std::int64_t in, std::int64_t out) {
-  return {.type = type, .x = x.as(type), .w = w.as(type), .bias = bias.as(type), .y = y.data(), .y_f32 = type == Type::float32,
-          .rows = rows, .in = in, .out = out};
+  return {.type = type,
+          .x = x.as(type),
+          .w = w.as(type),
+          .bias = bias.as(type),
+          .y = y.data(),
+          .y_f32 = type == Type::float32,
+          .rows = rows,
+          .in = in,
+          .out = out};
 }
 
 }  // namespace
@@ -139,7 +146,8 @@ TEST_CASE("rms_norm, geglu, softcap and rope: every table against double precisi
         for (float& v : capped) v *= 100;
         const std::vector<float> before = capped;
         table->softcap(capped.data(), 30, 0, rows * n);
-        for (std::size_t i = 0; i < capped.size(); ++i) CHECK(std::abs(capped[i] - 30 * std::tanh(before[i] / 30.0)) < 3e-5);
+        for (std::size_t i = 0; i < capped.size(); ++i)
+          CHECK(std::abs(capped[i] - 30 * std::tanh(before[i] / 30.0)) < 3e-5);
 
         const std::int64_t half = n / 2;
         const Numbers cosine(rows * half, 10), sine(rows * half, 11);
@@ -147,7 +155,8 @@ TEST_CASE("rms_norm, geglu, softcap and rope: every table against double precisi
         table->rope(type, turned.data(), cosine.f.data(), sine.f.data(), 1, n, 0, rows);
         for (std::int64_t r = 0; r < rows; ++r)
           for (std::int64_t i = 0; i < half; ++i) {
-            const double a = x.f[r * n + i], b = x.f[r * n + half + i], c = cosine.f[r * half + i], s = sine.f[r * half + i];
+            const double a = x.f[r * n + i], b = x.f[r * n + half + i], c = cosine.f[r * half + i],
+                         s = sine.f[r * half + i];
             CHECK(std::abs(turned[r * n + i] - (a * c - b * s)) < tolerance(type) * 2);
             CHECK(std::abs(turned[r * n + half + i] - (b * c + a * s)) < tolerance(type) * 2);
           }
@@ -165,14 +174,27 @@ TEST_CASE("attention: blocks and their merge against a plain softmax") {
             CAPTURE(length);
             const Numbers q(heads * dim, 12), k(kv_heads * capacity * dim, 13), v(kv_heads * capacity * dim, 14);
             Result out(type, heads * dim);
-            const AttentionArgs args{.type = type, .q = q.as(type), .k = k.as(type), .v = v.as(type), .out = out.data(), .heads = heads,
-                                     .kv_heads = kv_heads, .head_dim = dim, .length = length, .capacity = capacity, .scale = 2, .softcap = cap};
-            const std::int64_t group = heads / kv_heads, blocks = (length + attention_block_keys - 1) / attention_block_keys;
+            const AttentionArgs args{.type = type,
+                                     .q = q.as(type),
+                                     .k = k.as(type),
+                                     .v = v.as(type),
+                                     .out = out.data(),
+                                     .heads = heads,
+                                     .kv_heads = kv_heads,
+                                     .head_dim = dim,
+                                     .length = length,
+                                     .capacity = capacity,
+                                     .scale = 2,
+                                     .softcap = cap};
+            const std::int64_t group = heads / kv_heads,
+                               blocks = (length + attention_block_keys - 1) / attention_block_keys;
             for (std::int64_t h = 0; h < kv_heads; ++h) {
-              std::vector<float> m(blocks * group), l(blocks * group), acc(blocks * group * dim), scores(attention_block_keys);
+              std::vector<float> m(blocks * group), l(blocks * group), acc(blocks * group * dim),
+                  scores(attention_block_keys);
               for (std::int64_t b = 0; b < blocks; ++b)
-                table->attention_block(args, h, b * attention_block_keys, std::min(length, (b + 1) * attention_block_keys),
-                                       &m[b * group], &l[b * group], &acc[b * group * dim], scores.data());
+                table->attention_block(args, h, b * attention_block_keys,
+                                       std::min(length, (b + 1) * attention_block_keys), &m[b * group], &l[b * group],
+                                       &acc[b * group * dim], scores.data());
               table->attention_merge(args, h, blocks, m.data(), l.data(), acc.data());
             }
             for (std::int64_t h = 0; h < heads; ++h) {
@@ -181,7 +203,8 @@ TEST_CASE("attention: blocks and their merge against a plain softmax") {
               double total = 0;
               for (std::int64_t t = 0; t < length; ++t) {
                 double score = 0;
-                for (std::int64_t i = 0; i < dim; ++i) score += static_cast<double>(q.f[h * dim + i]) * k.f[base + t * dim + i];
+                for (std::int64_t i = 0; i < dim; ++i)
+                  score += static_cast<double>(q.f[h * dim + i]) * k.f[base + t * dim + i];
                 score *= 2;
                 if (cap > 0) score = cap * std::tanh(score / cap);
                 total += weights[t] = std::exp(score);
@@ -201,17 +224,28 @@ TEST_CASE("bf16 results are rounded to the nearest, ties to even, and NaN stays 
     float w, bias, rounded;
   };
   const float ulp = 0.0078125F;  // of bf16 at 1
-  const Sum sums[] = {{1, ulp / 2, 1}, {1 + ulp, ulp / 2, 1 + 2 * ulp}, {1, ulp / 2 + ulp / 16, 1 + ulp}, {-1, -ulp / 2, -1},
-                      {INFINITY, 0, INFINITY}, {NAN, 0, NAN}};
+  const Sum sums[] = {{1, ulp / 2, 1},    {1 + ulp, ulp / 2, 1 + 2 * ulp}, {1, ulp / 2 + ulp / 16, 1 + ulp},
+                      {-1, -ulp / 2, -1}, {INFINITY, 0, INFINITY},         {NAN, 0, NAN}};
   for (const Table* table : tables())
     for (const Sum& sum : sums) {
       CAPTURE(table->name);
       CAPTURE(sum.w);
       const bf16 one = to_bf16(1), w = std::isnan(sum.w) ? bf16{0x7fc0} : to_bf16(sum.w), bias = to_bf16(sum.bias);
       bf16 y = 0;
-      table->linear({.type = Type::bfloat16, .x = &one, .w = &w, .bias = &bias, .y = &y, .y_f32 = false, .rows = 1, .in = 1, .out = 1}, 0, 1);
-      if (std::isnan(sum.rounded)) CHECK(std::isnan(to_float(y)));
-      else CHECK(to_float(y) == sum.rounded);
+      table->linear({.type = Type::bfloat16,
+                     .x = &one,
+                     .w = &w,
+                     .bias = &bias,
+                     .y = &y,
+                     .y_f32 = false,
+                     .rows = 1,
+                     .in = 1,
+                     .out = 1},
+                    0, 1);
+      if (std::isnan(sum.rounded))
+        CHECK(std::isnan(to_float(y)));
+      else
+        CHECK(to_float(y) == sum.rounded);
     }
 }
 

@@ -31,12 +31,19 @@ TEST_CASE("what the filters leave is what transformers' processors leave") {
   int cases = 0;
   for (; source->has(fmt::format("logits_{:02}", cases)); ++cases) {
     CAPTURE(cases);
-    const auto get = [&](const char* name, at::ScalarType type) { return source->load(fmt::format("{}_{:02}", name, cases), type, at::kCPU); };
-    const auto logits = get("logits", at::kFloat), expected = get("probabilities", at::kFloat), o = get("options", at::kDouble);
+    const auto get = [&](const char* name, at::ScalarType type) {
+      return source->load(fmt::format("{}_{:02}", name, cases), type, at::kCPU);
+    };
+    const auto logits = get("logits", at::kFloat), expected = get("probabilities", at::kFloat),
+               o = get("options", at::kDouble);
     const auto history = get("history", at::kInt);
     const double* option = o.const_data_ptr<double>();
-    const SamplingOptions options{.temperature = option[1], .top_k = static_cast<std::int64_t>(option[2]), .top_p = option[3],
-                                  .min_p = option[4], .repeat_penalty = option[0], .repeat_last_n = -1};
+    const SamplingOptions options{.temperature = option[1],
+                                  .top_k = static_cast<std::int64_t>(option[2]),
+                                  .top_p = option[3],
+                                  .min_p = option[4],
+                                  .repeat_penalty = option[0],
+                                  .repeat_last_n = -1};
     const auto kept = pipelines::filtered_distribution({logits.const_data_ptr<float>(), 1000},
                                                        {{history.const_data_ptr<TokenId>(), 30}, {}}, options);
     std::vector<double> mine(1000, 0.0);

@@ -43,8 +43,10 @@ inline void check_failure(const Result& result, int code, const std::string& par
   CHECK(result.out.empty());
   int errors = 0, others = 0;
   for (const std::string& line : result.err_lines()) {
-    if (line.starts_with("gemma-generate: error: ")) ++errors;
-    else if (!line.starts_with("hint: ") && line.find("using the shipped tiny-gemma") == std::string::npos) ++others;
+    if (line.starts_with("gemma-generate: error: "))
+      ++errors;
+    else if (!line.starts_with("hint: ") && line.find("using the shipped tiny-gemma") == std::string::npos)
+      ++others;
   }
   CHECK(errors == 1);
   CHECK(others == 0);

@@ -70,7 +70,8 @@ TEST_CASE("the same seed gives the same bytes, in any batch, and candidate k is 
     for (std::uint64_t n = generator() % 40; n-- > 0;) prompt += " " + words[generator() % 9];
     jobs += job({{"id", i}, {"prompt", prompt}, {"count", 1 + i % 3}});
   }
-  const std::vector<std::string> common = {"--jobs", "-", "--seed", "100", "--temperature", "1.5", "-n", "24", "--top-p", "1"};
+  const std::vector<std::string> common = {"--jobs", "-",  "--seed", "100",     "--temperature",
+                                           "1.5",    "-n", "24",     "--top-p", "1"};
   const auto one = records(generate(with(common, {"--batch-size", "1"}), jobs));
   REQUIRE(one.size() == 24);
   for (const char* size : {"2", "5", "64"}) {
@@ -96,18 +97,22 @@ TEST_CASE("fp32 and threads: still the same bytes for the same setting") {
 }
 
 TEST_CASE("scores agree with what generating says") {
-  const auto made = record(generate({"-p", "A red circle", "--raw", "--json", "--temperature", "0", "--logprobs", "0", "-n", "8"}));
-  const auto scored = record(generate({"-p", "A red circle" + made["text"].get<std::string>(), "--raw", "--json", "--score"}));
+  const auto made =
+      record(generate({"-p", "A red circle", "--raw", "--json", "--temperature", "0", "--logprobs", "0", "-n", "8"}));
+  const auto scored =
+      record(generate({"-p", "A red circle" + made["text"].get<std::string>(), "--raw", "--json", "--score"}));
   CHECK(scored["token_ids"][0] == 2);
   REQUIRE(scored["logprobs"].size() + 1 == scored["token_ids"].size());
   double sum = 0;
   for (const Json& entry : scored["logprobs"]) sum += entry["logprob"].get<double>();
-  CHECK(std::abs(scored["perplexity"].get<double>() - std::exp(-sum / static_cast<double>(scored["logprobs"].size()))) < 1e-9);
+  CHECK(std::abs(scored["perplexity"].get<double>() - std::exp(-sum / static_cast<double>(scored["logprobs"].size()))) <
+        1e-9);
   const std::size_t n = made["token_ids"].size(), all = scored["token_ids"].size();
   // Generation went one token at a time, the score all at once in bf16: near, not equal.
   for (std::size_t i = 0; i < n; ++i) {
     REQUIRE(scored["token_ids"][all - n + i] == made["token_ids"][i]);
-    CHECK(std::abs(scored["logprobs"][all - n - 1 + i]["logprob"].get<double>() - made["logprobs"][i]["logprob"].get<double>()) < 0.1);
+    CHECK(std::abs(scored["logprobs"][all - n - 1 + i]["logprob"].get<double>() -
+                   made["logprobs"][i]["logprob"].get<double>()) < 0.1);
   }
   const Result plain = generate({"-p", "A red circle", "--raw", "--score"});
   CHECK(plain.code == 0);
@@ -152,16 +157,20 @@ TEST_CASE("held-out questions: gemma-generate answers as many as the model's car
   for (const std::string& line : lines_of(get_file(std::string(ATELIER_TEST_DATA) + "/tiny-gemma-eval.jsonl"))) {
     const Json question = base::parse_json(line, "tiny-gemma-eval.jsonl");
     // The templated text as it is: some of these hold several turns and function declarations.
-    jobs += job({{"id", question["id"]}, {"prompt", question["prompt"]}, {"raw", true}, {"special", true}, {"temperature", 0}});
+    jobs += job(
+        {{"id", question["id"]}, {"prompt", question["prompt"]}, {"raw", true}, {"special", true}, {"temperature", 0}});
     answers.push_back(question["answer"]);
   }
-  const auto found = records(run({.program = tool("gemma-generate"), .args = {"--jobs", "-", "--model", shipped}, .input = jobs,
+  const auto found = records(run({.program = tool("gemma-generate"),
+                                  .args = {"--jobs", "-", "--model", shipped},
+                                  .input = jobs,
                                   .timeout = std::chrono::minutes(5)}));
   REQUIRE(found.size() == answers.size());
   REQUIRE(found.size() == 100);
   int right = 0;
   const auto tokenizer = text::Tokenizer::open(shipped);
-  for (std::size_t i = 0; i < found.size(); ++i) right += spelled(*tokenizer, found[i]["token_ids"]) == answers[i] ? 1 : 0;
+  for (std::size_t i = 0; i < found.size(); ++i)
+    right += spelled(*tokenizer, found[i]["token_ids"]) == answers[i] ? 1 : 0;
   MESSAGE("exact answers: " << right << " of 100; the card says " << claimed_percent() << " % of 500");
   // These 100 are a sample of the card's 500: two standard deviations of such a sample at most are 9.
   CHECK(right >= claimed_percent() - 9);
@@ -182,9 +191,11 @@ TEST_CASE("what a user writes never becomes a control token, unless --special") 
 TEST_CASE("help, version and completions") {
   const Result help = generate({"--help"});
   CHECK(help.code == 0);
-  for (const char* flag : {"--model", "--prompt", "--temperature", "--top-k", "--top-p", "--min-p", "--repeat-penalty", "--stop", "--count",
-                           "--batch-size", "--deadline", "--logprobs", "--score", "--truncate", "--jobs", "--resume", "--plan", "--max-ram",
-                           "--manifest", "--config", "--seed", "--device", "--dtype", "--threads", "--chat", "--raw", "--system", "--special"})
+  for (const char* flag :
+       {"--model",  "--prompt", "--temperature", "--top-k",    "--top-p",    "--min-p",  "--repeat-penalty",
+        "--stop",   "--count",  "--batch-size",  "--deadline", "--logprobs", "--score",  "--truncate",
+        "--jobs",   "--resume", "--plan",        "--max-ram",  "--manifest", "--config", "--seed",
+        "--device", "--dtype",  "--threads",     "--chat",     "--raw",      "--system", "--special"})
     CHECK(help.out.find(flag) != std::string::npos);
   CHECK(generate({"--version"}).out == "gemma-generate 0.1.0\n");
   CHECK(generate({"--completions", "bash"}).out.find("complete") != std::string::npos);

@@ -16,8 +16,10 @@ class Model {
   Model() {
     for (const auto& entry : fs::directory_iterator(shipped)) {
       const std::string name = entry.path().filename();
-      if (name == "model.safetensors") fs::create_symlink(entry.path(), folder.path() / name);
-      else fs::copy(entry.path(), folder.path() / name);
+      if (name == "model.safetensors")
+        fs::create_symlink(entry.path(), folder.path() / name);
+      else
+        fs::copy(entry.path(), folder.path() / name);
     }
   }
   std::string path() const { return folder.path(); }
@@ -193,8 +195,9 @@ TEST_CASE("too little memory: 71 and one line") {
   const std::string bytes = model.weights();
   model.remove("model.safetensors");
   const std::uint64_t size = static_cast<std::uint64_t>(hidden) * vocab * 4;
-  std::string header = Json{{"model.embed_tokens.weight",
-                             {{"dtype", "F32"}, {"shape", {vocab, hidden}}, {"data_offsets", {0, size}}}}}.dump();
+  std::string header =
+      Json{{"model.embed_tokens.weight", {{"dtype", "F32"}, {"shape", {vocab, hidden}}, {"data_offsets", {0, size}}}}}
+          .dump();
   header.resize((header.size() + 7) / 8 * 8, ' ');
   const std::uint64_t length = header.size();
   {
@@ -203,7 +206,8 @@ TEST_CASE("too little memory: 71 and one line") {
     file << header;
   }
   fs::resize_file(model.folder.file("model.safetensors"), 8 + header.size() + size);
-  const Result result = run({.program = tool("gemma-generate"), .args = {"--model", model.path(), "-p", "Hello", "--dtype", "bf16", "--threads", "1"},
+  const Result result = run({.program = tool("gemma-generate"),
+                             .args = {"--model", model.path(), "-p", "Hello", "--dtype", "bf16", "--threads", "1"},
                              .max_memory = size + (1200ULL << 20)});
   check_failure(result, 71, "memory");
 }

@@ -11,7 +11,8 @@ using base::Json;
 
 std::string jobs_of(int n) {
   std::string jobs;
-  for (int i = 0; i < n; ++i) jobs += Json{{"id", "job-" + std::to_string(i)}, {"prompt", "Question " + std::to_string(i)}}.dump() + "\n";
+  for (int i = 0; i < n; ++i)
+    jobs += Json{{"id", "job-" + std::to_string(i)}, {"prompt", "Question " + std::to_string(i)}}.dump() + "\n";
   return jobs;
 }
 
@@ -74,8 +75,12 @@ TEST_CASE("resume: an output file is completed, what is there is not computed ag
 TEST_CASE("a stopped batch keeps its records, says 75, and goes on") {
   const TempFolder folder;
   const std::string jobs = folder.write("jobs.jsonl", jobs_of(400)), out = folder.file("out.jsonl");
-  const std::vector<std::string> args = {"--jobs", jobs, "-o", out, "--resume", "--seed", "9", "-n", "40", "--batch-size", "2", "--progress", "never"};
-  const Process process{.program = tool("gemma-generate"), .args = args, .timeout = std::chrono::minutes(2), .signal = SIGTERM,
+  const std::vector<std::string> args = {"--jobs", jobs, "-o",           out, "--resume",   "--seed", "9",
+                                         "-n",     "40", "--batch-size", "2", "--progress", "never"};
+  const Process process{.program = tool("gemma-generate"),
+                        .args = args,
+                        .timeout = std::chrono::minutes(2),
+                        .signal = SIGTERM,
                         .signal_after = std::chrono::milliseconds(1500)};
   const Result stopped = run(process);
   CHECK(stopped.code == 75);
@@ -91,8 +96,10 @@ TEST_CASE("a stopped batch keeps its records, says 75, and goes on") {
 
 TEST_CASE("a signal without anything to resume: 130 and 143") {
   for (const int signal : {SIGINT, SIGTERM}) {
-    const Result result = run({.program = tool("gemma-generate"), .args = {"-p", "Tell me", "--raw", "-n", "100000", "--count", "5000"},
-                               .signal = signal, .signal_after = std::chrono::milliseconds(1200)});
+    const Result result = run({.program = tool("gemma-generate"),
+                               .args = {"-p", "Tell me", "--raw", "-n", "100000", "--count", "5000"},
+                               .signal = signal,
+                               .signal_after = std::chrono::milliseconds(1200)});
     CHECK(result.code == 128 + signal);
     CHECK(result.seconds < 10);
   }
@@ -107,7 +114,8 @@ TEST_CASE("--plan reads headers only and says what a run needs; --max-ram holds 
   CHECK(json["missing"].empty());
   CHECK(json["unused"].empty());
   CHECK(json["fits"] == true);
-  CHECK(json["bytes"]["total"] == json["bytes"]["weights"].get<std::int64_t>() + json["bytes"]["cache"].get<std::int64_t>() +
+  CHECK(json["bytes"]["total"] == json["bytes"]["weights"].get<std::int64_t>() +
+                                      json["bytes"]["cache"].get<std::int64_t>() +
                                       json["bytes"]["activations"].get<std::int64_t>());
   const Result over = generate({"--plan", "-p", "Hello", "--max-ram", "1M"});
   CHECK(over.code == 71);
@@ -135,7 +143,8 @@ TEST_CASE("the manifest says what ran") {
 
 TEST_CASE("options from a TOML file; flags win") {
   const TempFolder folder;
-  const std::string config = folder.write("options.toml", "prompt = \"Hello\"\nseed = 4\nmax-tokens = 3\ntemperature = 0.5\n");
+  const std::string config =
+      folder.write("options.toml", "prompt = \"Hello\"\nseed = 4\nmax-tokens = 3\ntemperature = 0.5\n");
   const Json made = record(generate({"--config", config, "--json", "--seed", "6"}));
   CHECK(made["seed"] == 6);
   CHECK(made["token_ids"].size() <= 3);
@@ -148,9 +157,13 @@ TEST_CASE("pipes: closed stdin, a reader that leaves, /dev/null, a full disk") {
   CHECK((closed.code == 65 || closed.code == 66));
   const Result null = run({.program = program, .in = Wire::null});
   CHECK(null.code == 65);
-  const Result left = run({.program = program, .args = {"-p", "Hello", "--count", "50", "--raw", "-n", "50"}, .close_out_after = 1});
+  const Result left =
+      run({.program = program, .args = {"-p", "Hello", "--count", "50", "--raw", "-n", "50"}, .close_out_after = 1});
   CHECK((left.signal == SIGPIPE || left.code == 0));
-  const Result ignored = run({.program = program, .args = {"-p", "Hello", "--raw", "-n", "200", "--temperature", "3"}, .ignore_sigpipe = true, .close_out_after = 1});
+  const Result ignored = run({.program = program,
+                              .args = {"-p", "Hello", "--raw", "-n", "200", "--temperature", "3"},
+                              .ignore_sigpipe = true,
+                              .close_out_after = 1});
   CHECK((ignored.code == 74 || ignored.code == 0));
   const Result full = run({.program = program, .args = {"-p", "Hello"}, .out = Wire::full});
   CHECK(full.code == 74);

@@ -33,7 +33,8 @@ Generation generation_of(const std::string& type, const std::string& what) {
   if (type == "gemma") return Generation::gemma1;
   if (type == "gemma2") return Generation::gemma2;
   if (type == "gemma3_text" || type == "gemma3") return Generation::gemma3;
-  bad(fmt::format("{}: model_type \"{}\" is not supported; known are gemma, gemma2, gemma3 and gemma3_text", what, type));
+  bad(fmt::format("{}: model_type \"{}\" is not supported; known are gemma, gemma2, gemma3 and gemma3_text", what,
+                  type));
 }
 
 std::vector<bool> parse_layer_types(const JsonFields& fields, std::int64_t layers, std::int64_t default_pattern) {
@@ -43,8 +44,8 @@ std::vector<bool> parse_layer_types(const JsonFields& fields, std::int64_t layer
       bad(fmt::format("{}: \"layer_types\" must be a list of {} strings, one for each layer", fields.what(), layers));
     for (const auto& type : *types) {
       if (type != "sliding_attention" && type != "full_attention")
-        bad(fmt::format("{}: \"layer_types\" holds {}, known are \"sliding_attention\" and \"full_attention\"", fields.what(),
-                        base::dump_json(type)));
+        bad(fmt::format("{}: \"layer_types\" holds {}, known are \"sliding_attention\" and \"full_attention\"",
+                        fields.what(), base::dump_json(type)));
       sliding.push_back(type == "sliding_attention");
     }
     return sliding;
@@ -66,7 +67,8 @@ Scaling parse_rope(const Json& object, const std::string& what, Scaling fallback
   const std::string type = fields.string_or("rope_type", fields.string_or("type", "default"));
   fallback.theta = fields.number_or("rope_theta", 1, 1e9, fallback.theta);
   if (type == "default") return fallback;
-  if (type != "linear") bad(fmt::format("{}: rope type \"{}\" is not supported; known are default and linear", what, type));
+  if (type != "linear")
+    bad(fmt::format("{}: rope type \"{}\" is not supported; known are default and linear", what, type));
   fallback.factor = fields.number("factor", 1e-3, 1e6);
   return fallback;
 }
@@ -74,12 +76,15 @@ Scaling parse_rope(const Json& object, const std::string& what, Scaling fallback
 void parse_ropes(const JsonFields& fields, Config& config, double default_theta) {
   Scaling full{fields.number_or("rope_theta", 1, 1e9, default_theta), 1};
   Scaling local{fields.number_or("rope_local_base_freq", 1, 1e9, 1e4), 1};
-  if (const Json* scaling = fields.find("rope_scaling")) full = parse_rope(*scaling, fields.what() + ": rope_scaling", full);
+  if (const Json* scaling = fields.find("rope_scaling"))
+    full = parse_rope(*scaling, fields.what() + ": rope_scaling", full);
   if (const Json* parameters = fields.find("rope_parameters")) {
     const std::string what = fields.what() + ": rope_parameters";
-    if (parameters->is_object() && (parameters->contains("full_attention") || parameters->contains("sliding_attention"))) {
+    if (parameters->is_object() &&
+        (parameters->contains("full_attention") || parameters->contains("sliding_attention"))) {
       if (parameters->contains("full_attention")) full = parse_rope((*parameters)["full_attention"], what, full);
-      if (parameters->contains("sliding_attention")) local = parse_rope((*parameters)["sliding_attention"], what, local);
+      if (parameters->contains("sliding_attention"))
+        local = parse_rope((*parameters)["sliding_attention"], what, local);
     } else {
       full = parse_rope(*parameters, what, full);
     }
@@ -103,8 +108,10 @@ void parse_sizes(const JsonFields& fields, Config& c, const Defaults& d) {
   c.max_positions = fields.integer_or("max_position_embeddings", 1, 1 << 24, d.positions);
   c.norm_eps = fields.number_or("rms_norm_eps", 0, 1, 1e-6);
   if (c.heads % c.kv_heads != 0)
-    bad(fmt::format("{}: \"num_attention_heads\" is {}, no multiple of \"num_key_value_heads\" {}", fields.what(), c.heads, c.kv_heads));
-  if (c.head_dim % 2 != 0) bad(fmt::format("{}: \"head_dim\" is {}, expected an even number", fields.what(), c.head_dim));
+    bad(fmt::format("{}: \"num_attention_heads\" is {}, no multiple of \"num_key_value_heads\" {}", fields.what(),
+                    c.heads, c.kv_heads));
+  if (c.head_dim % 2 != 0)
+    bad(fmt::format("{}: \"head_dim\" is {}, expected an even number", fields.what(), c.head_dim));
 }
 
 void parse_attention(const JsonFields& fields, Config& c, const Defaults& d) {

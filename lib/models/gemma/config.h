@@ -14,14 +14,15 @@ enum class Generation { gemma1, gemma2, gemma3 };
 struct Config {
   Generation generation = Generation::gemma2;
   std::string model_type;  ///< as in config.json: gemma, gemma2, gemma3_text, gemma3, ...
-  std::int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  std::int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, layers = 0, heads = 0, kv_heads = 0,
+               head_dim = 0;
   std::int64_t max_positions = 0;
   double norm_eps = 1e-6;
-  double attention_scale = 0;    ///< query_pre_attn_scalar^-0.5, or head_dim^-0.5
-  double attention_softcap = 0;  ///< 0: none
-  double final_softcap = 0;      ///< 0: none
-  std::int64_t window = 0;       ///< of the sliding layers
-  std::vector<bool> sliding;     ///< per layer
+  double attention_scale = 0;                            ///< query_pre_attn_scalar^-0.5, or head_dim^-0.5
+  double attention_softcap = 0;                          ///< 0: none
+  double final_softcap = 0;                              ///< 0: none
+  std::int64_t window = 0;                               ///< of the sliding layers
+  std::vector<bool> sliding;                             ///< per layer
   double rope_theta = 1e4, rope_factor = 1;              ///< full-attention layers
   double rope_local_theta = 1e4, rope_local_factor = 1;  ///< sliding layers
   bool attention_bias = false;

@@ -46,7 +46,8 @@ Attention::Attention(const Config& c, bool sliding)
   }
 }
 
-at::Tensor Attention::forward(const at::Tensor& x, const Angles& angles, std::span<nn::LayerCache* const> caches) const {
+at::Tensor Attention::forward(const at::Tensor& x, const Angles& angles,
+                              std::span<nn::LayerCache* const> caches) const {
   const std::int64_t n = x.size(0);
   auto q = q_proj->forward(x).view({n, spec_.heads, spec_.head_dim});
   auto k = k_proj->forward(x).view({n, spec_.kv_heads, spec_.head_dim});
@@ -125,7 +126,8 @@ Angles CausalLm::angles(const Batch& batch) const {
 
 at::Tensor CausalLm::forward(const Batch& batch) const {
   const auto n = static_cast<std::int64_t>(batch.tokens.size());
-  const auto ids = at::tensor(at::ArrayRef<std::int32_t>(batch.tokens.data(), batch.tokens.size()), at::kInt).to(device());
+  const auto ids =
+      at::tensor(at::ArrayRef<std::int32_t>(batch.tokens.data(), batch.tokens.size()), at::kInt).to(device());
   auto x = at::embedding(*embed_tokens_, ids);  // (N, hidden)
   // The factor is rounded to the weights' type first, as in the reference.
   x = x * at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden_size)), x.options());
@@ -148,7 +150,8 @@ at::Tensor CausalLm::logits(const at::Tensor& hidden) const {
 
 nn::KvCache CausalLm::new_cache() const {
   nn::KvCache cache;
-  for (const bool sliding : config_.sliding) cache.layers.emplace_back(sliding ? config_.window : 0, config_.max_positions);
+  for (const bool sliding : config_.sliding)
+    cache.layers.emplace_back(sliding ? config_.window : 0, config_.max_positions);
   return cache;
 }
 

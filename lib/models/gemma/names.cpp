@@ -21,8 +21,9 @@ std::string Names::stored(const std::string& name) const {
 }
 
 void Names::note_ignored(io::WeightSource& source) const {
-  constexpr std::array<std::string_view, 6> parts = {"vision_tower.",          "model.vision_tower.",     "multi_modal_projector.",
-                                                     "model.multi_modal_projector.", "vision_model.", "audio_tower."};
+  constexpr std::array<std::string_view, 6> parts = {"vision_tower.",          "model.vision_tower.",
+                                                     "multi_modal_projector.", "model.multi_modal_projector.",
+                                                     "vision_model.",          "audio_tower."};
   for (const std::string& name : source.names()) {
     bool ignored = name.ends_with("rotary_emb.inv_freq") || (tied_head_ && name == head_name_);
     for (const auto part : parts) ignored = ignored || name.starts_with(part);

@@ -25,7 +25,8 @@ const Candidate* candidates(int& count) {
 #ifdef __x86_64__
       {&avx512bf16_table, __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
                               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")},
-      {&avx512_table, __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")},
+      {&avx512_table,
+       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")},
       {&avx2_table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
 #endif
       {&scalar_table, true},

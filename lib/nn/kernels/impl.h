@@ -20,8 +20,10 @@ inline typename V::reg load_n(const T* p, std::int64_t n) {
 
 template <class V, class T>
 inline void store_n(T* p, typename V::reg v, std::int64_t n) {
-  if (n >= V::width) V::store(p, v);
-  else V::store_partial(p, v, n);
+  if (n >= V::width)
+    V::store(p, v);
+  else
+    V::store_partial(p, v, n);
 }
 
 /// e^x to about 1 ulp: x = n ln2 + r, a degree-6 polynomial on |r| <= ln2/2, scaled by 2^n. Clamped to finite results; NaN
@@ -94,8 +96,10 @@ inline void narrow(float x, float* y) { *y = x; }
 inline void narrow(float x, bf16* y) {
   std::uint32_t bits;
   __builtin_memcpy(&bits, &x, 4);
-  if (x != x) *y = 0x7fc0;
-  else *y = static_cast<bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);  // to nearest, ties to even
+  if (x != x)
+    *y = 0x7fc0;
+  else
+    *y = static_cast<bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);  // to nearest, ties to even
 }
 
 template <class D, int R, int B, class T>
@@ -106,8 +110,10 @@ inline void linear_tile(const LinearArgs& a, std::int64_t n, std::int64_t b0) {
     const float bias = a.bias ? widen(static_cast<const T*>(a.bias)[n + r]) : 0.0F;
     for (int b = 0; b < B; ++b) {
       const std::int64_t at = (b0 + b) * a.out + n + r;
-      if (a.y_f32) static_cast<float*>(a.y)[at] = sums[r][b] + bias;
-      else narrow(sums[r][b] + bias, static_cast<T*>(a.y) + at);
+      if (a.y_f32)
+        static_cast<float*>(a.y)[at] = sums[r][b] + bias;
+      else
+        narrow(sums[r][b] + bias, static_cast<T*>(a.y) + at);
     }
   }
 }
@@ -146,8 +152,8 @@ struct FloatDot {
 };
 
 template <class V, class T>
-inline void rms_norm_typed(const T* x, const T* w, T* y, std::int64_t n, std::int64_t stride, float eps, std::int64_t begin,
-                           std::int64_t end) {
+inline void rms_norm_typed(const T* x, const T* w, T* y, std::int64_t n, std::int64_t stride, float eps,
+                           std::int64_t begin, std::int64_t end) {
   for (std::int64_t row = begin; row < end; ++row) {
     const T* in = x + row * stride;
     T* out = y + row * stride;
@@ -188,8 +194,8 @@ inline void softcap_f32(float* x, float cap, std::int64_t begin, std::int64_t en
 }
 
 template <class V, class T>
-inline void rope_typed(T* x, const float* cos, const float* sin, std::int64_t heads, std::int64_t head_dim, std::int64_t begin,
-                       std::int64_t end) {
+inline void rope_typed(T* x, const float* cos, const float* sin, std::int64_t heads, std::int64_t head_dim,
+                       std::int64_t begin, std::int64_t end) {
   const std::int64_t half = head_dim / 2;
   for (std::int64_t row = begin; row < end; ++row)
     for (std::int64_t h = 0; h < heads; ++h) {
@@ -223,8 +229,8 @@ inline void weigh_values(const float* weights, const T* v, std::int64_t dim, std
 }
 
 template <class V, class T>
-inline void attention_block_typed(const AttentionArgs& a, std::int64_t kv_head, std::int64_t first, std::int64_t last, float* m,
-                                  float* l, float* acc, float* scores) {
+inline void attention_block_typed(const AttentionArgs& a, std::int64_t kv_head, std::int64_t first, std::int64_t last,
+                                  float* m, float* l, float* acc, float* scores) {
   const std::int64_t group = a.heads / a.kv_heads, dim = a.head_dim, keys = last - first;
   const T* k = static_cast<const T*>(a.k) + (kv_head * a.capacity + first) * dim;
   const T* v = static_cast<const T*>(a.v) + (kv_head * a.capacity + first) * dim;
@@ -282,35 +288,47 @@ inline void attention_merge_typed(const AttentionArgs& a, std::int64_t kv_head, 
 template <class V, class Bf16Dot>
 struct Kernels {
   static void linear(const LinearArgs& a, std::int64_t begin, std::int64_t end) {
-    if (a.type == Type::bfloat16) linear_typed<Bf16Dot, bf16>(a, begin, end);
-    else linear_typed<FloatDot<V, float>, float>(a, begin, end);
+    if (a.type == Type::bfloat16)
+      linear_typed<Bf16Dot, bf16>(a, begin, end);
+    else
+      linear_typed<FloatDot<V, float>, float>(a, begin, end);
   }
   static void rms_norm(Type type, const void* x, const void* w, void* y, std::int64_t n, std::int64_t stride, float eps,
                        std::int64_t begin, std::int64_t end) {
     if (type == Type::bfloat16)
-      rms_norm_typed<V>(static_cast<const bf16*>(x), static_cast<const bf16*>(w), static_cast<bf16*>(y), n, stride, eps, begin, end);
+      rms_norm_typed<V>(static_cast<const bf16*>(x), static_cast<const bf16*>(w), static_cast<bf16*>(y), n, stride, eps,
+                        begin, end);
     else
-      rms_norm_typed<V>(static_cast<const float*>(x), static_cast<const float*>(w), static_cast<float*>(y), n, stride, eps, begin, end);
+      rms_norm_typed<V>(static_cast<const float*>(x), static_cast<const float*>(w), static_cast<float*>(y), n, stride,
+                        eps, begin, end);
   }
   static void geglu(Type type, void* gate, const void* up, std::int64_t n, std::int64_t begin, std::int64_t end) {
-    if (type == Type::bfloat16) geglu_typed<V>(static_cast<bf16*>(gate), static_cast<const bf16*>(up), n, begin, end);
-    else geglu_typed<V>(static_cast<float*>(gate), static_cast<const float*>(up), n, begin, end);
+    if (type == Type::bfloat16)
+      geglu_typed<V>(static_cast<bf16*>(gate), static_cast<const bf16*>(up), n, begin, end);
+    else
+      geglu_typed<V>(static_cast<float*>(gate), static_cast<const float*>(up), n, begin, end);
   }
   static void softcap(float* x, float cap, std::int64_t begin, std::int64_t end) { softcap_f32<V>(x, cap, begin, end); }
   static void rope(Type type, void* x, const float* cos, const float* sin, std::int64_t heads, std::int64_t head_dim,
                    std::int64_t begin, std::int64_t end) {
-    if (type == Type::bfloat16) rope_typed<V>(static_cast<bf16*>(x), cos, sin, heads, head_dim, begin, end);
-    else rope_typed<V>(static_cast<float*>(x), cos, sin, heads, head_dim, begin, end);
+    if (type == Type::bfloat16)
+      rope_typed<V>(static_cast<bf16*>(x), cos, sin, heads, head_dim, begin, end);
+    else
+      rope_typed<V>(static_cast<float*>(x), cos, sin, heads, head_dim, begin, end);
   }
-  static void attention_block(const AttentionArgs& a, std::int64_t kv_head, std::int64_t first, std::int64_t last, float* m,
-                              float* l, float* acc, float* scores) {
-    if (a.type == Type::bfloat16) attention_block_typed<V, bf16>(a, kv_head, first, last, m, l, acc, scores);
-    else attention_block_typed<V, float>(a, kv_head, first, last, m, l, acc, scores);
+  static void attention_block(const AttentionArgs& a, std::int64_t kv_head, std::int64_t first, std::int64_t last,
+                              float* m, float* l, float* acc, float* scores) {
+    if (a.type == Type::bfloat16)
+      attention_block_typed<V, bf16>(a, kv_head, first, last, m, l, acc, scores);
+    else
+      attention_block_typed<V, float>(a, kv_head, first, last, m, l, acc, scores);
   }
-  static void attention_merge(const AttentionArgs& a, std::int64_t kv_head, std::int64_t blocks, const float* m, const float* l,
-                              const float* acc) {
-    if (a.type == Type::bfloat16) attention_merge_typed<V, bf16>(a, kv_head, blocks, m, l, acc);
-    else attention_merge_typed<V, float>(a, kv_head, blocks, m, l, acc);
+  static void attention_merge(const AttentionArgs& a, std::int64_t kv_head, std::int64_t blocks, const float* m,
+                              const float* l, const float* acc) {
+    if (a.type == Type::bfloat16)
+      attention_merge_typed<V, bf16>(a, kv_head, blocks, m, l, acc);
+    else
+      attention_merge_typed<V, float>(a, kv_head, blocks, m, l, acc);
   }
   static constexpr Table make(const char* name) {
     return {name, linear, rms_norm, geglu, softcap, rope, attention_block, attention_merge};

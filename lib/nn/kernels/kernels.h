@@ -57,8 +57,8 @@ struct Table {
   /// sum l of exp(score - m), and the weighted sum of values in acc (group, head_dim), to be merged by attention_merge.
   void (*attention_block)(const AttentionArgs&, std::int64_t kv_head, std::int64_t first, std::int64_t last, float* m,
                           float* l, float* acc, float* scores);
-  void (*attention_merge)(const AttentionArgs&, std::int64_t kv_head, std::int64_t blocks, const float* m, const float* l,
-                          const float* acc);
+  void (*attention_merge)(const AttentionArgs&, std::int64_t kv_head, std::int64_t blocks, const float* m,
+                          const float* l, const float* acc);
 };
 
 /// Keys per attention block: fixed, so that the order of sums does not depend on the number of threads.
