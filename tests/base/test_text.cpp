@@ -92,6 +92,7 @@ TEST_CASE("nearest") {
   CHECK(nearest("--temprature", flags) == "--temperature");
   CHECK(nearest("--max-token", flags) == "--max-tokens");
   CHECK(nearest("--sede", flags) == "--seed");
+  CHECK(nearest("esed", std::vector<std::string>{"seed"}) == "seed");  // one swap, but two substitutions
   CHECK(nearest("--top-x", flags) == "--top-k");  // the first of equals
   CHECK(nearest("--verbose", flags).empty());
   CHECK(nearest("", flags).empty());
