@@ -1,3 +1,4 @@
+#include <chrono>
 #include <functional>
 #include <random>
 
@@ -136,7 +137,10 @@ TEST_CASE("taint: the origin of every byte survives operators, filters and metho
 }
 
 TEST_CASE("hostile templates end soon with an error") {
-  const jinja::Limits limits;
+  jinja::Limits limits;  // small, so that sanitizers need not take minutes
+  limits.steps = 200'000;
+  limits.text_bytes = 4u << 20;
+  limits.objects = 1000;
   for (const std::string& source :
        {std::string("{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}{% endfor %}{% "
                     "endfor %}{% endfor %}"),
@@ -189,8 +193,16 @@ TEST_CASE("hostile templates end soon with an error") {
         repeated("{#", 100'000),
         repeated("{% raw %}", 100'000)}) {
     CAPTURE(source.substr(0, 120));
-    CHECK(failure(source) != "");
+    CHECK(failure(source, base::Json::object(), limits) != "");
   }
+  // And with the limits that are in force.
+  const auto start = std::chrono::steady_clock::now();
+  CHECK(failure("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}").find("too long") !=
+        std::string::npos);
+  CHECK(failure("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").find("too deeply") != std::string::npos);
+  CHECK(failure("{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}")
+            .find("too much text") != std::string::npos);
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(30));
   // Long, but harmless.
   CHECK(failure(repeated("{{ 1 }}{% if 1 %}x{% elif 2 %}{% endif %}", 20'000)) == "");
   CHECK(failure("{{ 1" + repeated(" ~ 1", 20'000) + " }}{{ [1" + repeated(", 1", 20'000) + "] | length }}") == "");

@@ -22,7 +22,7 @@ class RaisedException : public Failure {
 
 /// Bounds that keep a hostile template from hanging, exhausting the memory or overflowing the stack.
 struct Limits {
-  std::uint64_t steps = 20'000'000;        ///< evaluated nodes, list elements and loop rounds
+  std::uint64_t steps = 5'000'000;         ///< evaluated nodes, list elements and loop rounds
   std::uint64_t text_bytes = 256u << 20;   ///< all strings ever made, together
   std::uint64_t output_bytes = 64u << 20;  ///< the rendered text
   std::size_t depth = 400;                 ///< nested evaluation

@@ -50,6 +50,7 @@ class Parser {
   ExpressionPtr parse_power();
   ExpressionPtr parse_unary(bool with_filter);
   ExpressionPtr parse_primary();
+  ExpressionPtr parse_name();
   ExpressionPtr parse_list();
   ExpressionPtr parse_dict();
   ExpressionPtr parse_postfix(ExpressionPtr base);

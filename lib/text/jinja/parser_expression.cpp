@@ -187,25 +187,7 @@ ExpressionPtr Parser::parse_primary() {
   const Token& token = current();
   auto node = make(Expression::Kind::constant, token.line);
   switch (token.kind) {
-    case Token::Kind::name: {
-      const std::string name = take().text;
-      if (name == "true" || name == "True") {
-        node->value = Value::boolean(true);
-      } else if (name == "false" || name == "False") {
-        node->value = Value::boolean(false);
-      } else if (name == "none" || name == "None") {
-        node->value = Value::none();
-      } else {
-        node->kind = Expression::Kind::name;
-        node->name = name;
-        if (!macros_.empty()) {
-          macros_.back().varargs |= name == "varargs";
-          macros_.back().kwargs |= name == "kwargs";
-          macros_.back().caller |= name == "caller";
-        }
-      }
-      return node;
-    }
+    case Token::Kind::name: return parse_name();
     case Token::Kind::string: {
       std::string text;
       while (current().kind == Token::Kind::string) text += take().text;
@@ -225,6 +207,25 @@ ExpressionPtr Parser::parse_primary() {
   if (token.is_op("[")) return parse_list();
   if (token.is_op("{")) return parse_dict();
   unexpected("an expression");
+}
+
+ExpressionPtr Parser::parse_name() {
+  auto node = make(Expression::Kind::constant, current().line);
+  node->name = take().text;
+  const std::string_view name = node->name;
+  if (name == "true" || name == "True" || name == "false" || name == "False") {
+    node->value = Value::boolean(name == "true" || name == "True");
+  } else if (name == "none" || name == "None") {
+    node->value = Value::none();
+  } else {
+    node->kind = Expression::Kind::name;
+    if (!macros_.empty()) {
+      macros_.back().varargs |= name == "varargs";
+      macros_.back().kwargs |= name == "kwargs";
+      macros_.back().caller |= name == "caller";
+    }
+  }
+  return node;
 }
 
 ExpressionPtr Parser::parse_list() {
