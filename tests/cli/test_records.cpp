@@ -225,13 +225,13 @@ TEST_CASE("every disk operation may fail: the old file stays, and --resume goes 
 
 TEST_CASE("a batch that SIGTERM stops says 75 and goes on with --resume to the same bytes") {
   TempFolder folder;
-  const std::string jobs = folder.write("jobs.jsonl", jobs_of(12, ",\"delay\":20"));
+  const std::string jobs = folder.write("jobs.jsonl", jobs_of(12));
   const std::string out = folder.file("out.jsonl");
   REQUIRE(batch({"--jobs", jobs, "-o", folder.file("whole.jsonl")}).code == 0);
   const std::string whole = folder.read("whole.jsonl");
   for (const int signal : {SIGTERM, SIGINT}) {
     const Result stopped =
-        batch({"--jobs", jobs, "-o", out, "--resume"},
+        batch({"--jobs", jobs, "-o", out, "--resume", "--delay", "300"},
               {.program = "", .signal = signal, .signal_when = [&](const auto&, const auto&) {
                  return std::filesystem::exists(out + ".partial") && std::filesystem::file_size(out + ".partial") > 0;
                }});
@@ -281,7 +281,7 @@ TEST_CASE("--resume with >> FILE reads that file") {
   CHECK(folder.read("out.jsonl").starts_with(whole));
 
   folder.write("out.jsonl", "");
-  const std::string slow = folder.write("slow.jsonl", jobs_of(4, ",\"delay\":400"));
+  const std::string slow = folder.write("slow.jsonl", jobs_of(12, ",\"delay\":300"));
   Process stop = append;
   stop.signal = SIGTERM, stop.signal_when = [&](const auto&, const auto&) { return !folder.read("out.jsonl").empty(); };
   CHECK(batch({"--jobs", slow, "--resume"}, stop).code == 75);

@@ -18,6 +18,15 @@ Result call(std::vector<std::string> args, Process rest = {}) {
   return run(rest);
 }
 
+// Sends the signal once the tool has said that it is at work, so that no load of the machine changes the outcome.
+Result stop_at_work(std::vector<std::string> args, int signal) {
+  return run(
+      {.program = tool("cli-test-tool"),
+       .args = std::move(args),
+       .signal = signal,
+       .signal_when = [](const auto&, const std::string& err) { return err.find("info line") != std::string::npos; }});
+}
+
 }  // namespace
 
 TEST_CASE("every failure is one line, perhaps a hint, and the contract's code") {
@@ -67,8 +76,7 @@ TEST_CASE("closed stdin and stderr do no harm") {
 
 TEST_CASE("SIGINT and SIGTERM end it with 130 and 143") {
   for (const int signal : {SIGINT, SIGTERM}) {
-    const Result r =
-        call({"--delay", "20000"}, {.program = "", .signal = signal, .signal_after = std::chrono::milliseconds(200)});
+    const Result r = stop_at_work({"--delay", "20000"}, signal);
     CHECK(r.code == 128 + signal);
     CHECK(r.seconds < 5);
   }
@@ -137,8 +145,7 @@ TEST_CASE("the manifest has the contract's keys and says how the run ended") {
   CHECK(call({"--fault", "data", "--manifest", folder.file("missing/m.json")}).code == 65);
   CHECK(folder.entries() == std::vector<std::string>{"m.safetensors", "manifest.json"});
 
-  const Result stopped = call({"--delay", "20000", "--model", model, "--manifest", path},
-                              {.program = "", .signal = SIGTERM, .signal_after = std::chrono::milliseconds(200)});
+  const Result stopped = stop_at_work({"--delay", "20000", "--model", model, "--manifest", path}, SIGTERM);
   CHECK(stopped.code == 143);
   const Json after = Json::parse(folder.read("manifest.json"));
   CHECK(after["exit_code"] == 143);

@@ -54,9 +54,7 @@ inline typename V::reg tanh(typename V::reg x) {
 /// e^x of one number, by the same polynomial.
 template <class V>
 inline float exp_one(float x) {
-  float lanes[V::width];
-  V::store(lanes, exp<V>(V::set1(x)));
-  return lanes[0];
+  return V::first(exp<V>(V::set1(x)));
 }
 
 /// R weight rows times B activation rows: each of the R x B sums has its own accumulator, filled in the order of k.

@@ -43,6 +43,7 @@ struct Avx512 {
   static reg pow2(reg n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
   }
+  static float first(reg a) { return _mm512_cvtss_f32(a); }
   static float sum(reg a) { return _mm512_reduce_add_ps(a); }
 };
 

@@ -70,6 +70,7 @@ struct Lanes8 {
       return f;
     });
   }
+  static float first(reg a) { return a.v[0]; }
   static float sum(reg a) { return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7])); }
 };
 
