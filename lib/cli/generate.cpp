@@ -196,16 +196,17 @@ class Run {
     const bool stream = !options_.common.json && !options_.no_stream && options_.output.empty() && options_.count == 1;
     if (stream) job.request.on_text = [this](std::string_view part) { say(part); };
 
-    base::Progress progress("generating", options_.count > 1 ? static_cast<std::uint64_t>(options_.count) : 0,
-                            "results");
+    std::optional<base::Progress> progress(std::in_place, "generating", static_cast<std::uint64_t>(options_.count),
+                                           "results");
     std::uint64_t finished = 0;
     pipelines::generate(
         *model_, options_.batch_size, [&] { return pop(job); },
         [&](const GenerationRequest& request, const GenerationResult& result) {
           job.records[request.tag] = generation_record(*model_, nullptr, request.tag, request, result, job.truncated);
           texts[request.tag] = result.text;
-          if (options_.count > 1) progress.update(++finished);
+          if (options_.count > 1) progress->update(++finished);
         });
+    progress.reset();  // its last line belongs above the results
     if (stream)
       end_line();
     else
