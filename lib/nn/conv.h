@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,7 +21,7 @@ Activation parse_activation(const std::string& name, const std::string& what);
 at::Tensor activate(Activation activation, at::Tensor x);
 
 /// a + b; may overwrite a where gradients are off.
-at::Tensor add(at::Tensor a, const at::Tensor& b);
+at::Tensor add_into(at::Tensor a, const at::Tensor& b);
 
 /// A container that only gives its children a name ("down_blocks", "resnets").
 class Group : public Module {

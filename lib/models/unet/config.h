@@ -12,12 +12,12 @@ namespace atelier::models::unet {
 /// One level of the UNet, from the finest to the coarsest.
 struct Level {
   std::int64_t channels = 0;
-  std::int64_t resnets = 2;                      ///< on the way down; one more on the way up
-  bool down_attention = false;                   ///< CrossAttnDownBlock2D rather than DownBlock2D
-  bool up_attention = false;                     ///< the block on the way up at the same level
-  std::int64_t heads = 8;                        ///< what configurations call attention_head_dim
-  std::int64_t depth = 1, up_depth = 1;          ///< transformer blocks in each attention
-  std::int64_t context = 768, up_context = 768;  ///< cross_attention_dim
+  std::int64_t resnets = 2;              ///< on the way down; one more on the way up
+  bool down_attention = false;           ///< CrossAttnDownBlock2D rather than DownBlock2D
+  bool up_attention = false;             ///< the block on the way up at the same level
+  std::int64_t heads = 8;                ///< what configurations call attention_head_dim
+  std::int64_t depth = 1, up_depth = 1;  ///< transformer blocks in each attention
+  std::int64_t context = 768;            ///< cross_attention_dim
 };
 
 /// UNet2DConditionModel's configuration, decided once.

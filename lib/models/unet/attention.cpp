@@ -1,0 +1,119 @@
+#include "models/unet/attention.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/gelu.h>
+
+namespace atelier::models::unet {
+namespace {
+
+using nn::Group;
+using nn::LayerNorm;
+using nn::Linear;
+
+class Attention : public nn::Module {
+ public:
+  Attention(std::int64_t channels, std::int64_t context, std::int64_t heads, bool upcast)
+      : heads_(heads), upcast_(upcast) {
+    to_q = register_module("to_q", std::make_shared<Linear>(channels, channels));
+    to_k = register_module("to_k", std::make_shared<Linear>(context, channels));
+    to_v = register_module("to_v", std::make_shared<Linear>(context, channels));
+    to_out = register_module("to_out", std::make_shared<Group>())
+                 ->append(std::make_shared<Linear>(channels, channels, true));
+  }
+
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& context) const {  // (B, L, channels), (B, S, context)
+    auto q = to_q->forward(x), k = to_k->forward(context), v = to_v->forward(context);
+    if (upcast_ && q.scalar_type() == at::kHalf) {  // SD 2.1's scores leave the range of fp16
+      q = q.to(at::kFloat);
+      k = k.to(at::kFloat);
+      v = v.to(at::kFloat);
+    }
+    return to_out->forward(nn::multi_head_attention(q, k, v, heads_).to(x.scalar_type()));
+  }
+
+ private:
+  std::int64_t heads_;
+  bool upcast_;
+  std::shared_ptr<Linear> to_q, to_k, to_v, to_out;
+};
+
+/// GEGLU and the way back: `net.0.proj`, `net.2`.
+class FeedForward : public nn::Module {
+ public:
+  explicit FeedForward(std::int64_t channels) : inner_(4 * channels) {
+    auto net = register_module("net", std::make_shared<Group>());
+    proj = net->register_module("0", std::make_shared<Group>())
+               ->register_module("proj", std::make_shared<Linear>(channels, 2 * inner_, true));
+    out = net->register_module("2", std::make_shared<Linear>(inner_, channels, true));
+  }
+
+  at::Tensor forward(const at::Tensor& x) const {  // (B, L, channels), same shape
+    const auto both = proj->forward(x);            // (B, L, 2 inner)
+    auto gate = at::gelu(both.narrow(-1, inner_, inner_));
+    const auto hidden = both.narrow(-1, 0, inner_);
+    return out->forward(at::GradMode::is_enabled() ? gate * hidden : gate.mul_(hidden));
+  }
+
+ private:
+  std::int64_t inner_;
+  std::shared_ptr<Linear> proj, out;
+};
+
+}  // namespace
+
+class TransformerBlock : public nn::Module {
+ public:
+  explicit TransformerBlock(const TransformerOptions& o) {
+    const auto norm = [&](const char* name) { return register_module(name, std::make_shared<LayerNorm>(o.channels)); };
+    norm1 = norm("norm1");
+    attn1 = register_module("attn1", std::make_shared<Attention>(o.channels, o.channels, o.heads, o.upcast));
+    norm2 = norm("norm2");
+    attn2 = register_module("attn2", std::make_shared<Attention>(o.channels, o.context, o.heads, o.upcast));
+    norm3 = norm("norm3");
+    ff = register_module("ff", std::make_shared<FeedForward>(o.channels));
+  }
+
+  at::Tensor forward(at::Tensor x, const at::Tensor& context) const {  // (B, L, channels), same shape
+    const auto h = norm1->forward(x);
+    x = nn::add_into(attn1->forward(h, h), x);
+    x = nn::add_into(attn2->forward(norm2->forward(x), context), x);
+    return nn::add_into(ff->forward(norm3->forward(x)), x);
+  }
+
+ private:
+  std::shared_ptr<LayerNorm> norm1, norm2, norm3;
+  std::shared_ptr<Attention> attn1, attn2;
+  std::shared_ptr<FeedForward> ff;
+};
+
+Transformer2D::Transformer2D(const TransformerOptions& o) : linear_projection_(o.linear_projection) {
+  const nn::Conv2d::Options point{.kernel = 1, .padding = 0};
+  norm = register_module("norm", std::make_shared<nn::GroupNorm>(o.groups, o.channels, 1e-6));
+  if (linear_projection_) {
+    linear_in_ = register_module("proj_in", std::make_shared<Linear>(o.channels, o.channels, true));
+  } else {
+    conv_in_ = register_module("proj_in", std::make_shared<nn::Conv2d>(o.channels, o.channels, point));
+  }
+  auto blocks = register_module("transformer_blocks", std::make_shared<Group>());
+  for (std::int64_t i = 0; i < o.depth; ++i) blocks_.push_back(blocks->append(std::make_shared<TransformerBlock>(o)));
+  if (linear_projection_) {
+    linear_out_ = register_module("proj_out", std::make_shared<Linear>(o.channels, o.channels, true));
+  } else {
+    conv_out_ = register_module("proj_out", std::make_shared<nn::Conv2d>(o.channels, o.channels, point));
+  }
+}
+
+at::Tensor Transformer2D::forward(const at::Tensor& x, const at::Tensor& context) const {
+  const std::int64_t b = x.size(0), c = x.size(1), height = x.size(2), width = x.size(3);
+  auto h = norm->forward(x);  // (B, C, H, W)
+  if (conv_in_) h = conv_in_->forward(h);
+  h = h.permute({0, 2, 3, 1}).reshape({b, height * width, c});  // (B, HW, C); no copy where channels come last
+  if (linear_in_) h = linear_in_->forward(h);
+  for (const auto& block : blocks_) h = block->forward(h, context);
+  if (linear_out_) h = linear_out_->forward(h);
+  h = h.view({b, height, width, c}).permute({0, 3, 1, 2});  // (B, C, H, W), channels last
+  if (conv_out_) h = conv_out_->forward(h);
+  return nn::add_into(h, x);
+}
+
+}  // namespace atelier::models::unet

@@ -1,0 +1,113 @@
+#include "models/unet/unet.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <fmt/format.h>
+
+#include "models/unet/blocks.h"
+
+namespace atelier::models::unet {
+namespace {
+
+void want(bool holds, const std::string& message) {
+  if (!holds) throw base::Error(base::ExitCode::data, message);
+}
+
+}  // namespace
+
+UNet::UNet(const Config& c) : config_(c) {
+  const std::int64_t first = c.levels.front().channels;
+  const auto conv = [&](const char* name, std::int64_t in, std::int64_t out, std::int64_t kernel) {
+    const nn::Conv2d::Options options{.kernel = kernel, .padding = (kernel - 1) / 2};
+    return register_module(name, std::make_shared<nn::Conv2d>(in, out, options));
+  };
+  conv_in_ = conv("conv_in", c.in_channels, first, c.conv_in_kernel);
+  time_embedding_ = register_module(
+      "time_embedding", std::make_shared<TimestepEmbedding>(first, c.time_embedding, c.activation, c.time_cond_proj));
+  if (c.has_addition())
+    add_embedding_ = register_module(
+        "add_embedding", std::make_shared<TimestepEmbedding>(c.addition_input, c.time_embedding, nn::Activation::silu));
+  auto down = register_module("down_blocks", std::make_shared<nn::Group>());
+  auto up = register_module("up_blocks", std::make_shared<nn::Group>());
+  for (std::size_t i = 0; i < c.levels.size(); ++i) {
+    down_blocks_.push_back(down->append(std::make_shared<DownBlock>(c, i)));
+    up_blocks_.push_back(up->append(std::make_shared<UpBlock>(c, i)));
+  }
+  mid_block_ = register_module("mid_block", std::make_shared<MidBlock>(c));
+  conv_norm_out_ = register_module("conv_norm_out", std::make_shared<nn::GroupNorm>(c.norm_groups, first, c.norm_eps));
+  conv_out_ = conv("conv_out", first, c.out_channels, c.conv_out_kernel);
+}
+
+void UNet::check(const Input& in) const {
+  const Config& c = config_;
+  want(in.sample.dim() == 4 && in.sample.size(1) == c.in_channels,
+       fmt::format("the UNet takes {} channels, the latents have {}", c.in_channels,
+                   in.sample.dim() == 4 ? in.sample.size(1) : 0));
+  const std::int64_t batch = in.sample.size(0);
+  want(in.timestep.defined() && (in.timestep.dim() == 0 || in.timestep.numel() == batch),
+       "one timestep for each row is wanted");
+  for (const Level& level : c.levels)
+    want(in.context.defined() && in.context.dim() == 3 && in.context.size(0) == batch &&
+             in.context.size(2) == level.context,
+         fmt::format("the UNet takes text embeddings of size {}, the text encoder gives {}", level.context,
+                     in.context.defined() ? in.context.size(-1) : 0));
+  if (c.has_addition()) {
+    want(in.time_ids.defined() && in.text_embeds.defined() && in.time_ids.dim() == 2 && in.text_embeds.dim() == 2 &&
+             in.text_embeds.size(1) == c.pooled_size(in.time_ids.size(1)),
+         fmt::format(
+             "the UNet's added embedding has size {}, which does not fit the pooled text embedding and the time ids",
+             c.addition_input));
+  }
+}
+
+at::Tensor UNet::time_embedding(const Input& in) const {
+  const Config& c = config_;
+  const std::int64_t batch = in.sample.size(0);
+  const auto times = in.timestep.to(device()).reshape({-1}).expand({batch});
+  const auto waves = sinusoids(times, c.levels.front().channels, c.flip_sin_to_cos, c.freq_shift).to(dtype());
+  auto time = time_embedding_->forward(waves, in.guidance);  // (B, time_embedding)
+  if (add_embedding_) {
+    const auto ids = sinusoids(in.time_ids, c.addition_time_embed, c.flip_sin_to_cos, c.freq_shift)
+                         .reshape({batch, -1})
+                         .to(dtype());  // (B, ids * addition_time_embed)
+    time = time + add_embedding_->forward(at::cat({in.text_embeds, ids}, -1));
+  }
+  return time;
+}
+
+at::Tensor UNet::forward_rows(const Input& in) const {
+  auto x = config_.center_input ? 2 * in.sample - 1 : in.sample;
+  const auto time = time_embedding(in);
+  // With channels last pixels are rows: attention needs no copies, and convolutions are faster.
+  x = conv_in_->forward(x.contiguous(at::MemoryFormat::ChannelsLast));  // (B, channels, H, W)
+  std::vector<at::Tensor> skips{x};
+  for (const auto& block : down_blocks_) x = block->forward(x, time, in.context, skips);
+  want(in.down_residuals.empty() || in.down_residuals.size() == skips.size(),
+       fmt::format("the UNet has {} skips, the ControlNet gives {}", skips.size(), in.down_residuals.size()));
+  for (std::size_t i = 0; i < in.down_residuals.size(); ++i) skips[i] = skips[i] + in.down_residuals[i];
+  x = mid_block_->forward(x, time, in.context);
+  if (in.mid_residual.defined()) x = x + in.mid_residual;
+  for (const auto& block : up_blocks_) x = block->forward(x, time, in.context, skips);
+  x = nn::activate(config_.activation, conv_norm_out_->forward(x));
+  return conv_out_->forward(x).contiguous();  // (B, out_channels, H, W)
+}
+
+at::Tensor UNet::forward(const Input& in) const {
+  check(in);
+  const std::int64_t together = in.sample.device().is_cpu() ? in.rows_together : 0;
+  return nn::by_rows(in.sample.size(0), together, [&](std::int64_t begin, std::int64_t count) {
+    const auto rows = [&](const at::Tensor& t) { return t.defined() && t.dim() > 0 ? t.narrow(0, begin, count) : t; };
+    Input part;
+    part.sample = rows(in.sample);
+    part.timestep = in.timestep.numel() == 1 ? in.timestep : rows(in.timestep);
+    part.context = rows(in.context);
+    part.time_ids = rows(in.time_ids);
+    part.text_embeds = rows(in.text_embeds);
+    part.guidance = rows(in.guidance);
+    part.mid_residual = rows(in.mid_residual);
+    for (const auto& residual : in.down_residuals) part.down_residuals.push_back(rows(residual));
+    return forward_rows(part);
+  });
+}
+
+}  // namespace atelier::models::unet
