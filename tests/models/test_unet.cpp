@@ -172,6 +172,12 @@ TEST_CASE("configurations: hostile numbers and unsupported kinds are errors that
   CHECK(test::contains(with("addition_embed_type", "image"), "addition_embed_type"));
   CHECK(test::contains(with("num_attention_heads", 8), "num_attention_heads"));
   CHECK(test::contains(with("a_new_key", 3), "a_new_key"));
+  CHECK(test::contains(with("norm_num_groups", nullptr), "norm_num_groups"));
+  auto huge = test::diffusion_config("unet.sdxl");
+  huge["layers_per_block"] = 16;
+  huge["transformer_layers_per_block"] = 64;
+  CHECK(test::contains(test::error_of(base::ExitCode::data, [&] { models::unet::parse_config(huge, "config.json"); }),
+                       "transformer blocks"));
   CHECK(with("a_new_key", false) == "(no error)");
   CHECK(with("_diffusers_version", "0.99") == "(no error)");
 }

@@ -11,6 +11,7 @@ using base::Json;
 using base::JsonFields;
 
 constexpr std::int64_t max_channels = 1 << 14;
+constexpr std::int64_t max_blocks = 2048;
 
 [[noreturn]] void bad(const std::string& message) { throw base::Error(base::ExitCode::data, message); }
 
@@ -18,6 +19,8 @@ constexpr std::int64_t max_channels = 1 << 14;
 void check(const JsonFields& fields, const Json& json) {
   if (fields.string_or("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel")
     bad(fmt::format("{}: a {}, not a UNet2DConditionModel", fields.what(), fields.string("_class_name")));
+  if (json.contains("norm_num_groups") && !fields.has("norm_num_groups"))
+    bad(fields.what() + ": \"norm_num_groups\" is null, a UNet without norms is not supported");
   check_keys(fields, json,
              {"sample_size",
               "in_channels",
@@ -85,6 +88,7 @@ void parse_levels(const JsonFields& fields, Config& c) {
   const auto context = per_level("cross_attention_dim", 1 << 16, 1280);
   const std::vector<std::int64_t> mirrored(depth.rbegin(), depth.rend());
   const auto up_depth = integers(fields, "reverse_transformer_layers_per_block", n, 1, 64, mirrored);
+  std::int64_t blocks = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const std::size_t from_coarsest = n - 1 - i;
     c.levels.push_back({.channels = channels[i],
@@ -95,6 +99,7 @@ void parse_levels(const JsonFields& fields, Config& c) {
                         .depth = depth[i],
                         .up_depth = up_depth[from_coarsest],
                         .context = context[i]});
+    blocks += resnets[i] * depth[i] + (resnets[i] + 1) * c.levels[i].up_depth;
     const bool attention = c.levels[i].down_attention || c.levels[i].up_attention || i + 1 == n;
     if (attention && channels[i] % heads[i] != 0)
       bad(fmt::format("{}: level {} has {} channels, no multiple of its {} heads (\"attention_head_dim\")",
@@ -103,6 +108,9 @@ void parse_levels(const JsonFields& fields, Config& c) {
       bad(fmt::format("{}: level {} has {} channels, no multiple of \"norm_num_groups\" {}", fields.what(), i,
                       channels[i], c.norm_groups));
   }
+  // SDXL has 70. The module tree of a made-up configuration must not fill the memory before its weights are looked for.
+  if (blocks > max_blocks)
+    bad(fmt::format("{}: asks for {} transformer blocks, more than {}", fields.what(), blocks, max_blocks));
 }
 
 void parse_addition(const JsonFields& fields, Config& c) {
