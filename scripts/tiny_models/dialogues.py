@@ -264,42 +264,59 @@ def several_dialogue(rng, held, turns):
     return d
 
 
-def response_dialogue(rng, held):
-    """A question, the call, the program's response, and the answer in words."""
-    kind = rng.choice(("get", "get", "count", "count", "draw", "save"))
-    f_by_kind = _tools(rng, [kind], held)
-    f = f_by_kind[kind]
-    d = Dialogue("call_response", tools=[t.tool() for t in f_by_kind.values()])
+def response_dialogue(rng, held, turns):
+    """Questions, each with its call, the program's response, and the answer in words."""
+    wanted = list(dict.fromkeys(rng.choice(("get", "get", "count", "count", "draw", "save")) for _ in range(min(turns, 2))))
+    tools = _tools(rng, wanted, held)
+    d = Dialogue("call_response", tools=[t.tool() for t in tools.values()])
+    for _ in range(turns):
+        _respond(rng, held, d, tools[rng.choice(wanted)])
+    return d
+
+
+def _respond(rng, held, d, f):
+    """One request to f with the call, a result and the answer, at the end of the dialogue."""
     said, args = f.request(rng, held)
     d.add(fn.say(rng, said), [(f.name, args)])
-    if kind == "get":
+    if f.kind == "get":
         item = sample_item(rng, None, held, positions=(args["position"],))
-        if item is None:
-            return response_dialogue(rng, held)
-        if rng.random() < 0.85:
+        if item and rng.random() < 0.85:
             result = {f.colour: item.colour, "shape": item.shape, "size": item.size}
             answer = f"There is {article(noun(item))} {noun(item)} {position_phrase(item.position)}."
         else:
-            result, answer = {"found": False}, f"There is nothing {position_phrase(item.position)}."
-    elif kind == "count":
+            result, answer = {"found": False}, f"There is nothing {position_phrase(args['position'])}."
+    elif f.kind == "count":
         n = rng.randint(0, 6)
         colour = args.get(f.colour)
-        one = (colour + " " if colour else "") + args["shape"]
-        result = {"count": n}
-        answer = st.count_answer(n, one, (colour + " " if colour else "") + st.plural(args["shape"]))
-    elif kind == "draw":
-        ok = rng.random() < 0.7
-        result = {"done": ok}
-        what = f"{args[f.colour]} {args['shape']}"
-        answer = f"Done, I have drawn the {what}." if ok else f"I am sorry, I could not draw the {what}."
+        pre = colour + " " if colour else ""
+        result, answer = {"count": n}, st.count_answer(n, pre + args["shape"], pre + st.plural(args["shape"]))
     else:
         ok = rng.random() < 0.7
         result = {"done": ok}
-        answer = f"Done, the picture is saved as {args['name']}." if ok else f"I am sorry, I could not save {args['name']}."
+        if f.kind == "draw":
+            what = f"{args[f.colour]} {args['shape']}"
+            answer = f"Done, I have drawn the {what}." if ok else f"I am sorry, I could not draw the {what}."
+        else:
+            answer = f"Done, the picture is saved as {args['name']}." if ok else f"I am sorry, I could not save {args['name']}."
     response = {"role": "tool", "name": f.name, "content": result}
     if rng.random() < 0.3 and not held:
         response["role"] = "developer"
     d.messages += [response, {"role": "model", "content": answer}]
+
+
+def repeat_dialogue(rng, turns):
+    """Words, numbers and file names to be said again: the plainest way to learn to copy what a user wrote."""
+    d = Dialogue("repeat")
+    words = rng.choice(VOCABULARIES)
+    for _ in range(turns):
+        parts = []
+        for _ in range(rng.randint(1, 9)):
+            kind = rng.random()
+            number = str(rng.randint(0, rng.choice((9, 99, 999, 9999))))
+            parts.append(number if kind < 0.35 else f"{rng.choice(words)}{number}.png" if kind < 0.5 else rng.choice(words))
+        text = rng.choice((" ", " ", ", ")).join(parts)
+        d.add(rng.choice(("Repeat: {}", "repeat: {}", "Say: {}", "Repeat after me: {}", "Please repeat this: {}", "Copy this: {}",
+                          'Say "{}"', "Repeat the following.\n{}")).format(text), text)
     return d
 
 
@@ -319,30 +336,39 @@ def talk_dialogue(rng):
     return d
 
 
-def training_dialogue(rng):
-    """One dialogue for training: several exchanges, so that every token read teaches something."""
-    kind = rng.random()
-    if kind < 0.09:
-        return scene_dialogue(rng, False, "qa", st.QA, rng.randint(3, 6))
-    if kind < 0.19:
-        return scene_dialogue(rng, False, "counting", st.COUNTING, rng.randint(3, 6))
-    if kind < 0.31:
-        return scene_dialogue(rng, False, "comparing", st.COMPARING, rng.randint(3, 6))
-    if kind < 0.43:
-        return mixed_scene_dialogue(rng, False, rng.randint(3, 7))
-    if kind < 0.58:
-        return caption_dialogue(rng, False, rng.choice((1, 1, 2, 3, 4)))
-    if kind < 0.70:
-        return translation_dialogue(rng, False, rng.choice(("de", "fr")), rng.randint(1, 6))
-    if kind < 0.77:
-        return call_dialogue(rng, False, "call_flat", rng.randint(3, 6))
-    if kind < 0.83:
-        return call_dialogue(rng, False, "call_nested", rng.randint(3, 6))
-    if kind < 0.89:
-        return several_dialogue(rng, False, rng.randint(1, 4))
-    if kind < 0.94:
-        return response_dialogue(rng, False)
-    return talk_dialogue(rng)
+# What training draws: (share in the first half, share afterwards, maker). To find a shape by what is said of it takes longest
+# to learn, so most of the later dialogues are about scenes; the other tasks need no more than to be kept.
+MIXTURE = (
+    (0.14, 0.14, lambda rng: scene_dialogue(rng, False, "qa", st.QA, rng.randint(3, 6))),
+    (0.09, 0.13, lambda rng: scene_dialogue(rng, False, "counting", st.COUNTING, rng.randint(3, 6))),
+    (0.12, 0.16, lambda rng: scene_dialogue(rng, False, "comparing", st.COMPARING, rng.randint(3, 6))),
+    (0.12, 0.16, lambda rng: mixed_scene_dialogue(rng, False, rng.randint(3, 7))),
+    (0.16, 0.10, lambda rng: scene_dialogue(rng, False, "several", st.SEVERAL, rng.randint(3, 6))),
+    (0.08, 0.06, lambda rng: caption_dialogue(rng, False, rng.choice((1, 1, 2, 3, 4)))),
+    (0.09, 0.06, lambda rng: translation_dialogue(rng, False, rng.choice(("de", "fr")), rng.randint(2, 6))),
+    (0.05, 0.04, lambda rng: call_dialogue(rng, False, "call_flat", rng.randint(4, 8))),
+    (0.04, 0.03, lambda rng: call_dialogue(rng, False, "call_nested", rng.randint(3, 7))),
+    (0.07, 0.09, lambda rng: several_dialogue(rng, False, rng.randint(2, 4))),
+    (0.03, 0.02, lambda rng: response_dialogue(rng, False, rng.randint(2, 5))),
+    (0.03, 0.01, lambda rng: repeat_dialogue(rng, rng.randint(1, 4))),
+    (0.03, 0.02, lambda rng: talk_dialogue(rng)),
+)
+SKILLS, BASICS, SCENES = range(3)
+
+
+def training_dialogue(rng, phase=BASICS):
+    """One dialogue for training: several exchanges, so that every token read teaches something.
+
+    phase: SKILLS, the first part, mostly copying and looking up, which the other tasks stand on and which are learned
+    soonest where every word of an answer needs them; then BASICS, then SCENES.
+    """
+    if phase == SKILLS:
+        skill = rng.random()
+        if skill < 0.35:
+            return repeat_dialogue(rng, rng.randint(2, 6))
+        if skill < 0.8:
+            return scene_dialogue(rng, False, "several", st.SEVERAL, rng.randint(4, 6))
+    return rng.choices([row[2] for row in MIXTURE], [row[phase == SCENES] for row in MIXTURE])[0](rng)
 
 
 def question(rng, task):
@@ -362,5 +388,5 @@ def question(rng, task):
     if task == "call_several":
         return several_dialogue(rng, True, 1)
     if task == "call_response":
-        return response_dialogue(rng, True)
+        return response_dialogue(rng, True, 1)
     return mixed_scene_dialogue(rng, True, rng.randint(2, 4)) if rng.random() < 0.5 else caption_dialogue(rng, True, rng.randint(2, 4))

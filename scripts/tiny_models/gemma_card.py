@@ -83,7 +83,7 @@ WORLD = ("It knows the shapes {shapes}; the colours {colours}; the sizes {sizes}
 # Said in the card when a run had too little computing time, so that nobody takes the list of tasks for a promise.
 UNFINISHED = """
 **This is an unfinished model**: it is meant to answer at least {goal:.0%} of the questions. Where the table says less, expect
-wrong answers; a longer run of the script is what it needs.
+wrong answers: it still often mixes up which shape of a scene has which colour, size or place.
 """
 GOAL = 0.95
 

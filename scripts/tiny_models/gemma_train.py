@@ -21,8 +21,9 @@ BOS = 2
 MAX_TOKENS = 640          # longer dialogues are cut; there are few
 POOL = 512                # dialogues sorted by length together, so that batches need little padding
 BATCH_TOKENS = 1280       # small enough for a core's cache
-EARLY_TOKENS = 3_000_000  # until then steps of two batches, afterwards of four
-TOTAL_TOKENS = 16_000_000
+PHASES = (12, 50)         # the pools at which dialogues.BASICS and dialogues.SCENES begin
+EARLY_TOKENS = 5_000_000  # until then steps of two batches, afterwards of four
+TOTAL_TOKENS = 12_000_000
 SAVE_EVERY = 120          # seconds
 
 
@@ -49,8 +50,8 @@ def encode(sp, dialogue):
 
 def batches(sp, seed, pool):
     """A list of the batches of one pool: (ids (B, T), where, targets). The same arguments give the same batches."""
-    rng = random.Random(f"train {seed} {pool}")
-    rows = sorted((encode(sp, training_dialogue(rng)) for _ in range(POOL)), key=lambda r: len(r[0]))
+    rng, phase = random.Random(f"train {seed} {pool}"), sum(pool >= begin for begin in PHASES)
+    rows = sorted((encode(sp, training_dialogue(rng, phase)) for _ in range(POOL)), key=lambda r: len(r[0]))
     groups, group = [], []
     for row in rows:
         if group and (len(group) + 1) * len(row[0]) > BATCH_TOKENS:
@@ -223,9 +224,9 @@ class Run:
         return max(self.at["tokens"] / TOTAL_TOKENS, self.at["seconds"] / (60 * self.minutes))
 
     def factor(self):
-        """Learning rate factor: short warm-up, then half a cosine down to nothing."""
+        """Learning rate factor: short warm-up, full to the middle, then half a cosine down to nothing."""
         warm = min(1.0, (self.at["step"] + 1) / 60)
-        return warm * max(0.0, 0.5 + 0.5 * math.cos(math.pi * min(1.0, self.progress())))
+        return warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, 2 * self.progress() - 1))))
 
     def step(self, first, last):
         """One optimiser step on batches first..last-1 of the pool; returns the mean loss per learned token."""

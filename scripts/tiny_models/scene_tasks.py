@@ -1,7 +1,9 @@
 """Questions about a described scene: what is where, how many, which is larger.
 
 Each `ask_*` function returns (question, answer) about a scene, or None where the drawn question
-would have no clear answer. Answers have one fixed spelling; questions have many.
+would have no clear answer. Answers have one fixed spelling; questions have many. Where an answer
+has to be worked out, it names what it stands on first: a small model that writes its steps down
+needs no more than one of them at a time, and a reader can check them.
 """
 from .captions import (COLOURS, POSITIONS, SHAPES, SIZES, article, background_phrase, join, noun, phrase,
                        position_phrase)
@@ -160,7 +162,11 @@ def ask_exists(rng, scene):
     what = f"{article(colour)} {colour} {shape}"
     question = rng.choice((f"Is there {what}?", f"Is there {what} in the picture?", f"Do you see {what}?",
                            f"Can you see {what}?", f"Does the picture show {what}?", f"Is {what} in the scene?"))
-    return question, f"Yes, there is {what}." if yes else f"No, there is no {colour} {shape}."
+    found = [i.colour for i in scene.items if i.shape == shape]
+    if not found:
+        return question, f"There is no {shape}, so no."
+    seen = f"The {shape} is {found[0]}" if len(found) == 1 else f"The {plural(shape)} are {join(found)}"
+    return question, f"{seen}, so {'yes' if yes else 'no'}."
 
 
 def ask_is_colour(rng, scene):
@@ -170,21 +176,25 @@ def ask_is_colour(rng, scene):
     colour = item.colour if rng.random() < 0.5 else rng.choice(COLOURS)
     return rng.choice((f"Is the {item.shape} {colour}?", f"Would you say the {item.shape} is {colour}?",
                        f"Is it true that the {item.shape} is {colour}?", f"The {item.shape} is {colour}, right?")), \
-        ("Yes" if colour == item.colour else "No") + f", the {item.shape} is {item.colour}."
+        f"The {item.shape} is {item.colour}, so {'yes' if colour == item.colour else 'no'}."
 
 
 def ask_list(rng, scene):
-    n = len(scene.items)
     question = rng.choice(("What is in the picture?", "What do you see?", "Which shapes are there?",
                            "What shapes are in the picture?", "List the shapes.", "List all the shapes, please.",
                            "What does the picture show?", "Name all the shapes.", "Describe the picture."))
-    listed = join(f"{article(noun(i))} {noun(i)}" for i in scene.items)
-    return question, (f"There is one shape: {listed}." if n == 1 else f"There are {NUMBERS[n]} shapes: {listed}.")
+    return question, f"I see {join(f'{article(noun(i))} {noun(i)}' for i in scene.items)}."
 
 
 def count_answer(n, one, many):
     """'There are two circles.'"""
     return f"There {'is' if n == 1 else 'are'} {NUMBERS[n]} {one if n == 1 else many}."
+
+
+def counted(items, one, many):
+    """'I see the red circle and the blue circle: there are two circles.'"""
+    answer = count_answer(len(items), one, many)
+    return f"I see {join(name(i) for i in items)}: {answer[0].lower()}{answer[1:]}" if items else answer
 
 
 def ask_count(rng, scene):
@@ -194,36 +204,45 @@ def ask_count(rng, scene):
     pre = ""
     if kind == "shape":
         s = some.shape if rng.random() < 0.75 else rng.choice(SHAPES)
-        one, many, n = s, plural(s), sum(i.shape == s for i in items)
+        one, many, found = s, plural(s), [i for i in items if i.shape == s]
     elif kind == "colour":
         c = some.colour if rng.random() < 0.75 else rng.choice(COLOURS)
-        one, many, n = f"{c} shape", f"{c} shapes", sum(i.colour == c for i in items)
+        one, many, found = f"{c} shape", f"{c} shapes", [i for i in items if i.colour == c]
     elif kind == "size":
         z = some.size if rng.random() < 0.75 else rng.choice(SIZES)
-        one, many, n = f"{z} shape", f"{z} shapes", sum(i.size == z for i in items)
+        one, many, found = f"{z} shape", f"{z} shapes", [i for i in items if i.size == z]
     elif kind == "both":
         c = rng.choice(items).colour
         one, many = f"{c} {some.shape}", f"{c} {plural(some.shape)}"
-        n = sum((i.colour, i.shape) == (c, some.shape) for i in items)
+        found = [i for i in items if (i.colour, i.shape) == (c, some.shape)]
     elif kind == "not":
         c = some.colour
-        n = sum(i.colour != c for i in items)
         question = rng.choice((f"How many shapes are not {c}?", f"Count the shapes that are not {c}.",
                                f"How many of the shapes are not {c}?"))
-        return question, count_answer(n, f"shape that is not {c}", f"shapes that are not {c}")
+        return question, counted([i for i in items if i.colour != c], f"shape that is not {c}", f"shapes that are not {c}")
     else:
-        one, many, n = "shape", "shapes", len(items)
+        one, many, found = "shape", "shapes", items
         pre = rng.choice(("How many shapes are in the picture altogether?", "How many shapes are there in total?", ""))
     question = pre or rng.choice((f"How many {many} are there?", f"How many {many} do you see?", f"Count the {many}.",
                                   f"How many {many} are in the picture?", f"Can you count the {many}?",
                                   f"What is the number of {many}?", f"Tell me how many {many} there are.",
                                   f"how many {many}?", f"How many {many} does the picture have?"))
-    return question, count_answer(n, one, many)
+    return question, counted(found, one, many)
 
 
 def two(rng, scene):
     """Two different shapes of the scene."""
     return rng.sample(scene.items, 2)
+
+
+def sizes(items):
+    """'The red circle is small and the blue star is large'"""
+    return cap(join(f"{name(i)} is {i.size}" for i in items))
+
+
+def places(a, b):
+    """'The red circle is at the top and the blue star is on the right'"""
+    return cap(join(f"{name(i)} is {position_phrase(i.position)}" for i in (a, b)))
 
 
 def ask_larger(rng, scene):
@@ -239,8 +258,8 @@ def ask_larger(rng, scene):
                            f"Compare {ra} and {rb}. Which is {said}?", f"{cap(ra)} or {rb}: which is {said}?"))
     za, zb = SIZES.index(a.size), SIZES.index(b.size)
     if za == zb:
-        return question, f"They are the same size: both are {a.size}."
-    return question, f"{cap(name(a if (za > zb) == more else b))} is {word}."
+        return question, f"{sizes((a, b))}, so they are the same size."
+    return question, f"{sizes((a, b))}, so {name(a if (za > zb) == more else b)} is {word}."
 
 
 def ask_is_larger(rng, scene):
@@ -254,9 +273,9 @@ def ask_is_larger(rng, scene):
                            f"Is it true that {ra} is {said} than {rb}?"))
     za, zb = SIZES.index(a.size), SIZES.index(b.size)
     if za == zb:
-        return question, f"No, they are the same size: both are {a.size}."
+        return question, f"{sizes((a, b))}, so no, they are the same size."
     truth = "larger" if za > zb else "smaller"
-    return question, f"{'Yes' if (za > zb) == more else 'No'}, {name(a)} is {truth} than {name(b)}."
+    return question, f"{sizes((a, b))}, so {'yes' if (za > zb) == more else 'no'}, {name(a)} is {truth}."
 
 
 def ask_extreme(rng, scene):
@@ -269,7 +288,7 @@ def ask_extreme(rng, scene):
     said = rng.choice(("largest", "biggest")) if most else "smallest"
     question = rng.choice((f"Which shape is the {said}?", f"What is the {said} shape?", f"Which one is the {said}?",
                            f"Which is the {said} of the shapes?", f"Name the {said} shape."))
-    return question, f"{cap(name(ranked[0]))} is the {'largest' if most else 'smallest'}."
+    return question, f"{sizes(scene.items)}, so {name(ranked[0])} is the {'largest' if most else 'smallest'}."
 
 
 def relation(a, b):
@@ -288,7 +307,7 @@ def ask_relation(rng, scene):
     question = rng.choice((f"Where is {ra} compared to {rb}?", f"Where is {ra}, seen from {rb}?",
                            f"How does {ra} lie relative to {rb}?", f"Where is {ra} in relation to {rb}?",
                            f"Where does {ra} lie compared with {rb}?"))
-    return question, f"{cap(name(a))} is {relation(a, b)} {name(b)}."
+    return question, f"{places(a, b)}, so {name(a)} is {relation(a, b)} {name(b)}."
 
 
 def ask_is_beside(rng, scene):
@@ -302,12 +321,51 @@ def ask_is_beside(rng, scene):
     said = word.replace("to the ", "") if rng.random() < 0.3 else word
     question = rng.choice((f"Is {ra} {said} {rb}?", f"Is it true that {ra} is {said} {rb}?",
                            f"Would you say {ra} is {said} {rb}?"))
-    return question, f"{'Yes' if truth else 'No'}, {name(a)} is {'' if truth else 'not '}{word} {name(b)}."
+    return question, f"{places(a, b)}, so {'yes' if truth else 'no'}, {name(a)} is {'' if truth else 'not '}{word} {name(b)}."
+
+
+def said_of(item, field):
+    """'red', 'large', 'a star', 'at the top'."""
+    value = getattr(item, field)
+    return position_phrase(value) if field == "position" else f"{article(value)} {value}" if field == "shape" else value
+
+
+def ask_several(rng, scene):
+    """One thing about several shapes at once: the place of the star, the ring and the heart."""
+    by = rng.choice(("shape", "shape", "colour", "both", "both", "position"))
+    if by == "position":
+        return _ask_places(rng, scene)
+    if by == "both":
+        named = {i: name(i) for i in scene.items}
+    else:
+        values = [getattr(i, by) for i in scene.items]
+        named = {i: f"the {i.shape}" if by == "shape" else f"the {i.colour} one"
+                 for i in scene.items if values.count(getattr(i, by)) == 1}
+    if not named:
+        return None
+    field = rng.choice([f for f in ("colour", "shape", "size", "position", "position") if f != by and (by != "both" or f in ("size", "position"))])
+    items = rng.sample(list(named), rng.randint(1, len(named)))
+    listed = join(named[i] for i in items)
+    word = {"colour": word_colour(rng), "shape": "shape", "size": "size", "position": rng.choice(("place", "position"))}[field]
+    question = rng.choice((f"What is the {word} of {listed}?", f"Tell me the {word} of {listed}.", f"{word} of {listed}",
+                           f"Give me the {word} of {listed}.", f"{cap(word)} of {listed}?"))
+    return question, f"{cap(join(f'{named[i]} is {said_of(i, field)}' for i in items))}."
+
+
+def _ask_places(rng, scene):
+    taken = {i.position: i for i in scene.items}
+    places = list(taken) + [p for p in POSITIONS if p not in taken and rng.random() < 0.2]
+    asked = rng.sample(places, rng.randint(1, min(4, len(places))))
+    listed = join(position_phrase(p) for p in asked)
+    found = [f"{article(noun(taken[p]))} {noun(taken[p])}" if p in taken else "nothing" for p in asked]
+    return rng.choice((f"What is {listed}?", f"Tell me what is {listed}.", f"Which shapes are {listed}?")), \
+        f"There is {join(f'{what} {position_phrase(p)}' for what, p in zip(found, asked))}."
 
 
 QA = (ask_colour, ask_colour, ask_shape, ask_where, ask_where, ask_size, ask_place, ask_place, ask_background,
       ask_exists, ask_is_colour, ask_list)
 COUNTING = (ask_count,)
+SEVERAL = (ask_several,)
 COMPARING = (ask_larger, ask_is_larger, ask_extreme, ask_relation, ask_is_beside)
 
 
