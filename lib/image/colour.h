@@ -16,8 +16,8 @@ enum class ColourMatch {
 /// By name; nothing where there is no such one.
 std::optional<ColourMatch> parse_colour_match(std::string_view name);
 
-/// `image` with the colours of `reference`, which may have another size. RGB. With a `mask` of the picture's size, only pixels of `image` where it
-/// is not 0 are measured and changed (an empty Image: all).
+/// `image` with the colours of `reference`, which may have another size. RGB. With a `mask` of the picture's size,
+/// only pixels of `image` where it is not 0 are measured and changed (an empty Image: all).
 Image match_colours(const Image& image, const Image& reference, ColourMatch match, const Mask& mask = {});
 
 }  // namespace atelier::image

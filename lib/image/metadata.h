@@ -7,8 +7,8 @@
 namespace atelier::image {
 
 /// A text that travels with a picture. In PNG files each entry is a tEXt chunk, or an iTXt one where the text is not
-/// Latin-1. In JPEG files the entry "parameters" is EXIF's UserComment (as A1111 writes it), any other a comment segment that reads
-/// "KEY: VALUE", continued in further ones of the same key where 64 KB do not hold it.
+/// Latin-1. In JPEG files the entry "parameters" is EXIF's UserComment (as A1111 writes it), any other a comment
+/// segment "KEY: VALUE"; after a full one (65533 bytes) the next comment goes on with the same text.
 struct TextEntry {
   std::string key;    ///< 1 to 79 bytes, printable Latin-1 without leading or trailing blanks
   std::string value;  ///< UTF-8

@@ -27,9 +27,9 @@ struct Parameters {
 /// Values that hold a comma, a colon or a line break, or that look quoted, are quoted as JSON strings, as A1111 does.
 std::string format_parameters(const Parameters& parameters);
 
-/// Reads it as A1111 does: the last line holds the fields if at least three of them are found there, else it belongs to the prompt.
-/// Fields are `\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)`; of one that comes twice the last value counts. Never fails: any text is a prompt.
-/// Time and memory are linear in the text.
+/// Reads it as A1111 does: the last line holds the fields if at least three of them are found there, else it belongs
+/// to the prompt. Fields are `\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)`; of one that comes twice the last
+/// value counts. Never fails: any text is a prompt. Time and memory are linear in the text.
 Parameters parse_parameters(std::string_view text);
 
 }  // namespace atelier::image

@@ -6,6 +6,7 @@ list(APPEND CMAKE_PREFIX_PATH "${ATELIER_DEPS_DIR}/usr")
 
 find_package(PkgConfig QUIET)
 find_package(Threads REQUIRED)
+find_package(ZLIB REQUIRED)                        # PNG
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)   # SHA-256 of manifests
 if(OPENSSL_INCLUDE_DIR STREQUAL "${ATELIER_DEPS_DIR}/usr/include")
   # Debian keeps OpenSSL's configuration header apart, in a folder that compilers search under /usr only.
@@ -35,6 +36,19 @@ atelier_header_library(CLI11::CLI11 CLI/CLI.hpp https://github.com/CLIUtils/CLI1
 atelier_header_library(nlohmann_json::nlohmann_json nlohmann/json.hpp https://github.com/nlohmann/json.git v3.11.3 include)
 atelier_header_library(fmt::fmt-header-only fmt/format.h https://github.com/fmtlib/fmt.git 10.2.1 include)
 target_compile_definitions(fmt::fmt-header-only INTERFACE FMT_HEADER_ONLY=1)
+# stb has no releases: a commit, into a folder called stb.
+find_path(ATELIER_INCLUDE_stb stb/stb_image.h)
+mark_as_advanced(ATELIER_INCLUDE_stb)
+set(_stb "${ATELIER_INCLUDE_stb}")
+if(NOT _stb)
+  set(_stb "${CMAKE_BINARY_DIR}/_deps/stb-include")
+  message(STATUS "stb/stb_image.h not found: fetching https://github.com/nothings/stb.git")
+  FetchContent_Declare(stb GIT_REPOSITORY https://github.com/nothings/stb.git
+                       GIT_TAG 8b5f1f37b5b75829fc72d38e7b5d4bcbf8a26d55 SOURCE_DIR "${_stb}/stb" SOURCE_SUBDIR none)
+  FetchContent_MakeAvailable(stb)
+endif()
+add_library(stb_headers INTERFACE IMPORTED GLOBAL)
+target_include_directories(stb_headers INTERFACE "${_stb}")
 if(ATELIER_BUILD_TESTS)
   atelier_header_library(doctest_headers doctest/doctest.h https://github.com/doctest/doctest.git v2.4.11 .)
 endif()

@@ -9,6 +9,7 @@ library_headers=(
   openssl/evp.h libssl-dev
   doctest/doctest.h doctest-dev
   stb/stb_image.h libstb-dev
+  zlib.h zlib1g-dev
 )
 
 # compiles COMMAND: does it compile C++20 as gcc 11 or newer does, with its library?

@@ -1,5 +1,5 @@
 // Fuzz target: the safetensors header, JSON, the index of a sharded folder, and WeightSource over hostile files. The first
-// byte says which. Driven by libFuzzer (tests/CMakeLists.txt) or by the mutator in mutator.cpp.
+// byte says which. Driven by libFuzzer (tests/CMakeLists.txt) or by runner.cpp with the inputs of mutator.cpp.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
