@@ -106,6 +106,19 @@ class Parser {
       adobe_ = true;
     } else if (marker == kCom) {
       read_comment(data);
+    } else if (marker == kDht) {
+      check_codes(data);
+    }
+  }
+
+  // Releases of stb_image up to 2.27 write past their tables where a table has more than 256 codes, which its 16 counts can
+  // claim. Tables fill their segment exactly, so that no other counts than these are read.
+  void check_codes(std::string_view data) const {
+    while (!data.empty()) {
+      std::size_t codes = 0;
+      for (const char count : data.substr(0, 17).substr(1)) codes += static_cast<unsigned char>(count);
+      if (data.size() < 17 || codes > 256 || data.size() - 17 < codes) throw bad("holds a malformed Huffman table");
+      data.remove_prefix(17 + codes);
     }
   }
 

@@ -118,6 +118,20 @@ TEST_CASE("kinds of JPEG that are not read are named") {
   CHECK(contains(error_of_bytes(other), "12 bits"));
 }
 
+TEST_CASE("Huffman tables that claim more codes than they hold are refused before stb_image sees them") {
+  const std::string jpeg = bytes_of("rgb.jpg");
+  const std::size_t table = jpeg.find("\xFF\xC4");
+  REQUIRE(table != std::string::npos);
+  const std::size_t length =
+      static_cast<unsigned char>(jpeg[table + 2]) * 256u + static_cast<unsigned char>(jpeg[table + 3]);
+  std::string many = jpeg;
+  many.replace(table + 5, 16, std::string(16, '\xFF'));  // 4080 codes
+  CHECK(contains(error_of_bytes(many), "malformed Huffman table"));
+  std::string overrun = jpeg;  // one more code than the segment holds
+  overrun[table + 20] = static_cast<char>(overrun[table + 20] + static_cast<char>(length - 2));
+  CHECK(contains(error_of_bytes(overrun), "malformed Huffman table"));
+}
+
 TEST_CASE("pixels that inflate far beyond the picture are refused") {
   // A 1x1 picture whose stream unpacks to 64 MB.
   const std::string zeros(64u << 20, '\0');
