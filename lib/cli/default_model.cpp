@@ -35,7 +35,8 @@ std::vector<fs::path> candidates(const std::string& name) {
 std::string shipped_model(const std::string& name) {
   for (const fs::path& path : candidates(name)) {
     std::error_code failed;
-    if (fs::is_regular_file(path / "config.json", failed)) return path.string();
+    for (const char* file : {"config.json", "model_index.json"})
+      if (fs::is_regular_file(path / file, failed)) return path.string();
   }
   throw base::Error(base::ExitCode::no_input, fmt::format("the shipped model \"{}\" was not found", name),
                     "give a model with --model, or set ATELIER_MODELS to the folder that holds it");

@@ -3,21 +3,23 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <map>
+#include <memory>
 
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "base/seed.h"
 #include "base/stop.h"
-#include "cli/default_model.h"
 #include "cli/generate_records.h"
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/records.h"
+#include "cli/text_run.h"
 #include "io/file_system.h"
+#include "text/function_calls.h"
 #include "text/utf8.h"
 
 namespace atelier::cli {
@@ -45,6 +47,12 @@ void check_flags(const GenerateOptions& o) {
 void check_job(const GenerateOptions& o) {
   for (const std::string& stop : o.generation.stop)
     if (stop.empty()) throw Error(ExitCode::usage, "--stop is an empty text");
+  check_constraint(o.constraint, o.generation.stop, o.score);
+  if (o.raw && !(o.variants.tools + o.variants.translate).empty())
+    throw Error(ExitCode::usage, fmt::format("--raw does not go with --{}", o.variants.tools.empty() ? "translate" : "tools"));
+  if (!o.variants.translate.empty() && !o.system.empty())
+    throw Error(ExitCode::usage, "--translate says all that the model is told: --system does not go with it");
+  translation_of(o.variants);
   if (o.score && o.count > 1) throw Error(ExitCode::usage, "--score has one result: --count does not go with it");
 }
 
@@ -89,15 +97,15 @@ std::string prompt_text(const GenerateOptions& o, bool from_stdin) {
 class Run {
  public:
   explicit Run(const GenerateOptions& options)
-      : options_(options), next_seed_(options.common.seed ? *options.common.seed : base::draw_seed()) {}
+      : options_(options),
+        next_seed_(options.common.seed ? *options.common.seed : base::draw_seed()),
+        safety_(options.variants) {}
 
   int go() {
     check_flags(options_);
     check_job(options_);
-    const std::string path = model_or_default(options_.common.model);
-    pipelines::set_threads(options_.common.threads);
-    files_ = TextModelFiles::open(path, {options_.common.device, options_.common.dtype});
-    note_model(path);
+    files_ = open_text_files(options_.common);
+    variant_ = variant_of(options_.variants, files_);
     if (options_.common.plan || options_.common.max_ram_bytes()) {
       const Plan plan = make_plan();
       if (options_.common.plan) {
@@ -109,8 +117,13 @@ class Run {
     // A prompt that cannot be read is found out before a large model is loaded.
     std::string text;
     if (options_.common.jobs.empty()) text = prompt_text(options_, /*from_stdin=*/true);
+    if (options_.common.jobs.empty()) read_tools(options_.variants);
     model_ = TextModel::load(files_);
     options_.common.record->timings["load_s"] = model_->load_seconds;
+    safety_.load({options_.common.device, options_.common.dtype});
+    if (!options_.prompt_cache.folder.empty())
+      prompt_cache_ = std::make_unique<pipelines::PromptCache>(
+          options_.prompt_cache.folder, base::parse_bytes(options_.prompt_cache.limit), files_, std::vector<std::string>{});
     return options_.common.jobs.empty() ? run_single(text) : run_jobs();
   }
 
@@ -123,17 +136,13 @@ class Run {
     GenerationRequest request;             ///< of candidate 0
     std::size_t handed_out = 0, left = 0;  ///< candidates given to the generator; not finished
     std::vector<Json> records;
+    std::optional<Error> failure;  ///< of one of its texts
+    std::string text;  ///< what the user asked
+    SafetyGate safety;
+    Json ratings = Json::array();  ///< of the prompt
+    bool functions = false;        ///< the reply may hold calls
+    bool blocked = false;          ///< the prompt was, and the records are there already
   };
-
-  void note_model(const std::string& path) {
-    Manifest& m = *options_.common.record;
-    m.model_path = path;
-    for (const auto& file : files_.weights->files()) m.model_files.push_back(file.path);
-    for (const char* name : {"config.json", "generation_config.json", "tokenizer.model", "tokenizer.json",
-                             "tokenizer_config.json", "chat_template.jinja"})
-      if (std::filesystem::exists(files_.folder + "/" + name)) m.model_files.push_back(files_.folder + "/" + name);
-    m.device = files_.device.str();
-  }
 
   Plan make_plan() const {
     std::int64_t positions = files_.config.max_positions;
@@ -145,19 +154,7 @@ class Run {
     }
     const bool jobs = !options_.common.jobs.empty();
     const std::int64_t batch = jobs ? options_.batch_size : std::min(options_.batch_size, options_.count);
-    const auto memory = pipelines::plan_memory(files_, positions, batch);
-    Plan plan;
-    plan.family = memory.family;
-    plan.missing = memory.missing;
-    plan.unused = memory.unused;
-    for (const auto& file : files_.weights->files()) plan.files.push_back(file.path);
-    plan.tensors = static_cast<std::uint64_t>(memory.tensors);
-    plan.parameters = static_cast<std::uint64_t>(memory.parameters);
-    plan.weights = static_cast<std::uint64_t>(memory.weight_bytes);
-    plan.cache = static_cast<std::uint64_t>(memory.cache_bytes);
-    plan.activations = static_cast<std::uint64_t>(memory.activation_bytes);
-    plan.max_ram = options_.common.max_ram_bytes();
-    return plan;
+    return text_plan(options_.common, files_, positions, batch);
   }
 
   /// Seeds of a job's candidates: its own, or the run's next ones. Every job moves the run's counter, so that a job's seed
@@ -168,10 +165,30 @@ class Run {
     return seed;
   }
 
+  pipelines::Prompt build(const GenerateOptions& o, const std::string& text) const {
+    pipelines::PromptOptions options = prompt_options(o);
+    if (const auto pair = translation_of(o.variants)) {
+      if (text.empty()) throw Error(ExitCode::data, "the prompt is empty");
+      return pipelines::build_chat_prompt(*model_, Json::array({translation_message(*pair, text, *model_->chat_template)}),
+                                          options);
+    }
+    options.tools = read_tools(o.variants);
+    if (!options.tools.is_null()) options.mode = pipelines::PromptMode::chat;
+    const bool chat = pipelines::uses_chat(*model_, options.mode);
+    if (variant_ == pipelines::Variant::medgemma && chat && options.system.empty())
+      options.system = pipelines::medgemma_system;
+    return pipelines::build_prompt(*model_, text, options);
+  }
+
   /// The requests of one prompt, and what is needed to record them.
-  PendingJob prepare(const GenerateOptions& o, const std::string& text, std::uint64_t seed) const {
-    const pipelines::Prompt prompt = pipelines::build_prompt(*model_, text, prompt_options(o));
+  PendingJob prepare(const GenerateOptions& o, const std::string& text, std::uint64_t seed,
+                     const Json& id = nullptr) const {
+    const pipelines::Prompt prompt = build(o, text);
     PendingJob job;
+    job.safety = safety_.with(o.variants);
+    job.id = id;
+    job.text = text;
+    job.functions = !o.variants.tools.empty();
     job.truncated = prompt.truncated;
     job.left = static_cast<std::size_t>(o.count);
     job.records.resize(job.left);
@@ -179,21 +196,81 @@ class Run {
     request.seed = seed;
     request.prompt = prompt.ids;
     request.max_tokens = o.generation.max_tokens;
-    request.sampling = o.generation.sampling;
+    request.sampling = sampling_of(o.generation, variant_);
     request.stop_texts = o.generation.stop;
-    request.stop_ids = pipelines::stop_ids_of(*model_, prompt.chat);
+    request.stop_ids = pipelines::stop_ids_of(*model_, prompt.chat, job.functions);
     request.logprobs = o.logprobs;
     request.deadline_seconds = o.deadline;
-    if (o.count > 1) request.shared = pipelines::share_prompt(o.count);
+    constraints_.apply(o.constraint, *model_, request);
+    if (prompt_cache_) request.shared = prompt_cache_->state();
+    if (o.count > 1) request.shared = pipelines::share_prompt(o.count, request.shared);
     for (std::size_t i = 0; i < job.left; ++i) options_.common.record->seeds.push_back(seed + i);
+    block_bad_prompt(job);
     return job;
+  }
+
+  /// A prompt that violates a policy is not answered: its records are made at once.
+  void block_bad_prompt(PendingJob& job) const {
+    if (job.safety.passes_prompt(job.text, &job.ratings)) return;
+    job.blocked = true;
+    for (std::size_t i = 0; i < job.records.size(); ++i) {
+      GenerationRequest request = job.request;
+      request.seed += i;
+      request.shared = nullptr;
+      GenerationResult nothing;
+      nothing.finish_reason = pipelines::FinishReason::safety;
+      nothing.prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
+      job.records[i] = generation_record(*model_, job.id, i, request, nothing, job.truncated,
+                                         {{"safety_ratings", job.ratings}});
+    }
+    job.handed_out = job.records.size();
+    job.left = 0;
+  }
+
+  /// The record of a finished result: calls are read, and a reply that violates a policy is withheld.
+  Json finished_record(const PendingJob& job, std::size_t index, const GenerationRequest& request,
+                       GenerationResult result) const {
+    Json extras = Json::object();
+    if (job.functions) {
+      const auto parsed = text::parse_function_calls(*model_->tokenizer, result.token_ids);
+      result.text = parsed.text;
+      for (const std::string& bad : parsed.bad) result.text += bad;
+      if (!parsed.bad.empty()) base::log_warning("a function call of the reply cannot be read; it is left in the text");
+      if (!parsed.calls.empty()) extras["tool_calls"] = parsed.calls;
+    }
+    if (job.safety.active()) {
+      Json ratings = job.ratings;
+      if (!job.safety.passes_reply(job.text, result.text, &ratings)) {
+        result.finish_reason = pipelines::FinishReason::safety;
+        result.text.clear();
+        result.token_ids.clear();
+        result.logprobs.clear();
+        extras = Json::object();
+      }
+      extras["safety_ratings"] = ratings;
+    }
+    Json record = generation_record(*model_, job.id, index, request, result, job.truncated, extras);
+    if (prompt_cache_) record["usage"]["cached_tokens"] = result.prompt_tokens - result.prefilled_tokens;
+    return record;
+  }
+
+  /// What a record is without --json: its text, and its calls, one a line. Error(condition) where it was blocked.
+  static std::string plain_text(const Json& record) {
+    if (record["finish_reason"] == "safety")
+      throw Error(ExitCode::condition, blocked_message(record["safety_ratings"]));
+    std::string text = record["text"].get<std::string>();
+    if (!record.contains("tool_calls")) return text;
+    if (!text.empty() && !text.ends_with('\n')) text += '\n';
+    for (const Json& call : record["tool_calls"]) text += base::dump_json(call["function"]) + "\n";
+    return text;
   }
 
   int run_single(const std::string& text) {
     if (options_.score) return score_single(text);
     PendingJob job = prepare(options_, text, seed_of(options_, false));
-    std::vector<std::string> texts(job.left);
-    const bool stream = !options_.common.json && !options_.no_stream && options_.output.empty() && options_.count == 1;
+    std::vector<std::string> texts(job.records.size());
+    const bool stream = !options_.common.json && !options_.no_stream && options_.output.empty() && options_.count == 1 &&
+                        !job.functions && !job.safety.active();
     if (stream) job.request.on_text = [this](std::string_view part) { say(part); };
 
     std::optional<base::Progress> progress(std::in_place, "generating", static_cast<std::uint64_t>(options_.count),
@@ -202,20 +279,23 @@ class Run {
     pipelines::generate(
         *model_, options_.batch_size, [&] { return pop(job); },
         [&](const GenerationRequest& request, const GenerationResult& result) {
-          job.records[request.tag] = generation_record(*model_, nullptr, request.tag, request, result, job.truncated);
-          texts[request.tag] = result.text;
+          if (result.failure) throw Error(*result.failure);
+          job.records[request.tag] = finished_record(job, request.tag, request, result);
           if (options_.count > 1) progress->update(++finished);
         });
     progress.reset();  // its last line belongs above the results
-    if (stream)
+    if (stream) {
       end_line();
-    else
-      emit(job.records, texts);
+      return 0;
+    }
+    if (!options_.common.json)
+      for (std::size_t i = 0; i < texts.size(); ++i) texts[i] = plain_text(job.records[i]);
+    emit(job.records, texts);
     return 0;
   }
 
   int score_single(const std::string& text) {
-    const auto prompt = pipelines::build_prompt(*model_, text, prompt_options(options_));
+    const auto prompt = build(options_, text);
     const auto result = pipelines::score(*model_, prompt.ids, options_.logprobs.value_or(0));
     emit({score_record(*model_, nullptr, prompt.ids, result, prompt.truncated)},
          {fmt::format("{:.6g}", result.perplexity)});
@@ -277,6 +357,10 @@ class Run {
         const auto job = reader.next();
         if (!job) return std::nullopt;
         if (auto prepared = take_job(*job, records)) {
+          if (prepared->blocked) {
+            records.put(prepared->place, prepared->records);
+            continue;
+          }
           handing_out = prepared->place;
           pending.emplace(handing_out, std::move(*prepared));
         }
@@ -286,10 +370,14 @@ class Run {
       const auto it = pending.find(request.tag >> 20);
       PendingJob& job = it->second;
       const std::size_t index = request.tag & ((1u << 20) - 1);
-      job.records[index] = generation_record(*model_, job.id, index, request, result, job.truncated);
+      job.records[index] = finished_record(job, index, request, result);
       progress.update(++finished);
+      if (result.failure) job.failure = result.failure;
       if (--job.left > 0) return;
-      records.put(job.place, job.records);
+      if (job.failure)
+        records.fail(job.place, job.id, describe_failure(*job.failure));
+      else
+        records.put(job.place, job.records);
       pending.erase(it);
     };
     try {
@@ -315,14 +403,13 @@ class Run {
       }
       const std::string text = prompt_text(o, /*from_stdin=*/false);
       if (o.score) {
-        const auto prompt = pipelines::build_prompt(*model_, text, prompt_options(o));
+        const auto prompt = build(o, text);
         const auto result = pipelines::score(*model_, prompt.ids, o.logprobs.value_or(0));
         records.put(place, {score_record(*model_, job.id, prompt.ids, result, prompt.truncated)});
         return std::nullopt;
       }
-      PendingJob prepared = prepare(o, text, seed);
+      PendingJob prepared = prepare(o, text, seed, job.id);
       prepared.place = place;
-      prepared.id = job.id;
       return prepared;
     } catch (const base::Stopped&) {
       throw;
@@ -336,6 +423,10 @@ class Run {
   std::uint64_t next_seed_;
   Output output_;
   bool at_line_start_ = false;
+  pipelines::Variant variant_ = pipelines::Variant::plain;
+  SafetyGate safety_;
+  std::unique_ptr<pipelines::PromptCache> prompt_cache_;
+  mutable ConstraintCache constraints_;
   TextModelFiles files_;
   std::shared_ptr<const TextModel> model_;
 };

@@ -49,7 +49,11 @@ void add_generation_flags(CLI::App& app, GenerationFlags& f) {
   number("-n,--max-tokens", f.max_tokens, "Most tokens to generate; cut to what the context leaves",
          whole_in_range(0, most_tokens))
       ->type_name("N");
-  number("--temperature", s.temperature, "0 is greedy", in_range(0, 100))->type_name("T");
+  app.add_option("--temperature", f.temperature, "0 is greedy (which is MedGemma's default)")
+      ->check(in_range(0, 100))
+      ->default_str("1")
+      ->type_name("T")
+      ->group(group);
   number("--top-k", s.top_k, "Keep the K most likely tokens; 0: all", whole_in_range(0, most_tokens))->type_name("K");
   number("--top-p", s.top_p, "Keep the most likely tokens that together reach P; 1: all", in_range(0, 1))
       ->type_name("P");
@@ -75,6 +79,21 @@ void add_generation_flags(CLI::App& app, GenerationFlags& f) {
       ->group(group);
 }
 
+pipelines::SamplingOptions sampling_of(const GenerationFlags& flags, pipelines::Variant variant) {
+  pipelines::SamplingOptions sampling = flags.sampling;
+  sampling.temperature = flags.temperature.value_or(variant == pipelines::Variant::medgemma ? 0 : 1);
+  return sampling;
+}
+
+pipelines::Truncation truncation_of(const GenerationFlags& flags) {
+  using pipelines::Truncation;
+  const std::string& how = flags.truncate;
+  return how == "head"     ? Truncation::head
+         : how == "middle" ? Truncation::middle
+         : how == "tail"   ? Truncation::tail
+                           : Truncation::none;
+}
+
 void define_generate_flags(CLI::App& app, GenerateOptions& o) {
   add_common_options(app, o.common,
                      "gemma-generate -p \"Write a caption for a picture of a red circle.\" --seed 1\n"
@@ -82,6 +101,9 @@ void define_generate_flags(CLI::App& app, GenerateOptions& o) {
                      "  echo \"Translate to German: a red circle\" | gemma-generate --json | jq -r .text");
   add_prompt_flags(app, o);
   add_generation_flags(app, o.generation);
+  add_constraint_flags(app, o.constraint);
+  add_variant_flags(app, o.variants);
+  add_prompt_cache_flags(app, o.prompt_cache);
   add_output_flags(app, o);
   const std::string group = "Batches";
   app.add_option("--count", o.count, "Candidates for each prompt; candidate i uses seed N+i")
@@ -100,21 +122,17 @@ void define_generate_flags(CLI::App& app, GenerateOptions& o) {
       ->group(group);
 }
 
-JobRules generate_job_rules() { return {.whole_run = {"output", "batch-size", "no-stream"}, .json = {}}; }
+JobRules generate_job_rules() { return {.whole_run = {"output", "batch-size", "no-stream", "variant", "safety-model", "prompt-cache", "prompt-cache-size"},
+          .json = {"tools", "json-schema"}}; }
 
 pipelines::PromptOptions prompt_options(const GenerateOptions& o) {
   using pipelines::PromptMode;
-  using pipelines::Truncation;
   pipelines::PromptOptions p;
   p.mode = o.chat ? PromptMode::chat : o.raw ? PromptMode::raw : PromptMode::automatic;
   p.system = o.system;
   p.special = o.special;
   p.max_tokens = o.generation.max_tokens;
-  const std::string& how = o.generation.truncate;
-  p.truncation = how == "head"     ? Truncation::head
-                 : how == "middle" ? Truncation::middle
-                 : how == "tail"   ? Truncation::tail
-                                   : Truncation::none;
+  p.truncation = truncation_of(o.generation);
   return p;
 }
 

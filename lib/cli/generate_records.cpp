@@ -44,7 +44,7 @@ Json logprobs_json(const pipelines::TextModel& model, const std::vector<pipeline
 
 Json generation_record(const pipelines::TextModel& model, const Json& id, std::size_t index,
                        const pipelines::GenerationRequest& request, const pipelines::GenerationResult& result,
-                       std::int64_t truncated) {
+                       std::int64_t truncated, const Json& extras) {
   Json record = start_record(id, index);
   record["text"] = result.text;
   record["token_ids"] = result.token_ids;
@@ -52,12 +52,14 @@ Json generation_record(const pipelines::TextModel& model, const Json& id, std::s
   record["usage"] = {{"prompt_tokens", result.prompt_tokens}, {"completion_tokens", result.token_ids.size()}};
   record["seed"] = request.seed;
   if (request.logprobs) record["logprobs"] = logprobs_json(model, result.logprobs);
+  if (extras.is_object())
+    for (const auto& [key, value] : extras.items()) record[key] = value;
   record["truncated"] = truncated;
   record["timings"] = {
       {"load_s", model.load_seconds},
       {"prefill_s", result.prefill_seconds},
       {"decode_s", result.decode_seconds},
-      {"prefill_tok_per_s", rate(result.prompt_tokens, result.prefill_seconds)},
+      {"prefill_tok_per_s", rate(result.prefilled_tokens, result.prefill_seconds)},
       // The first token comes out of the prompt's pass.
       {"decode_tok_per_s", rate(std::max<std::int64_t>(0, result.decoded_tokens - 1), result.decode_seconds)}};
   return record;

@@ -29,53 +29,51 @@ bool all_finite(std::span<const float> numbers) {
   return probe == 0;
 }
 
-/// Puts a prompt into a cache, chunk by chunk; `each` sees the hidden states of every chunk, (n, hidden), and its start.
-void prefill(const TextModel& model, std::span<const TokenId> tokens, nn::KvCache& cache,
-             const std::function<void(const at::Tensor&, std::int64_t)>& each) {
-  nn::KvCache* const caches[] = {&cache};
-  const auto count = static_cast<std::int64_t>(tokens.size());
-  for (std::int64_t i = 0; i < count; i += prefill_chunk) {
-    base::throw_if_stopped();
-    each(model.network->forward({tokens.subspan(i, std::min(prefill_chunk, count - i)), caches}), i);
-  }
-}
-
-/// Logits (1, vocab) behind the last token of a prompt.
-at::Tensor prefill_logits(const TextModel& model, std::span<const TokenId> tokens, nn::KvCache& cache) {
-  at::Tensor last;
-  prefill(model, tokens, cache,
-          [&](const at::Tensor& hidden, std::int64_t) { last = hidden.narrow(0, hidden.size(0) - 1, 1); });
-  return model.network->logits(last).cpu();
-}
-
 }  // namespace
 
-class SharedPrompt {
- public:
-  explicit SharedPrompt(std::int64_t users) : users_(users) {}
+namespace {
 
-  at::Tensor enter(const TextModel& model, std::span<const TokenId> tokens, nn::KvCache& cache) {
+class SharedPrompt final : public PromptState {
+ public:
+  SharedPrompt(std::int64_t users, std::shared_ptr<PromptState> inner) : users_(users), inner_(std::move(inner)) {}
+
+  Entered enter(const TextModel& model, std::span<const TokenId> tokens, nn::KvCache& cache) override {
+    Entered entered;
     if (!logits_.defined()) {
       cache_ = model.network->new_cache();
-      logits_ = prefill_logits(model, tokens, cache_);
+      entered.computed = static_cast<std::int64_t>(tokens.size());
+      if (inner_) {
+        const Entered first = inner_->enter(model, tokens, cache_);
+        logits_ = first.logits;
+        entered.computed = first.computed;
+      } else {
+        logits_ = prefill_logits(model, tokens, cache_);
+      }
     }
     cache = --users_ > 0 ? cache_.fork() : std::move(cache_);
-    return logits_;
+    entered.logits = logits_;
+    return entered;
   }
 
  private:
   std::int64_t users_;
+  std::shared_ptr<PromptState> inner_;
   nn::KvCache cache_;
   at::Tensor logits_;
 };
 
-std::shared_ptr<SharedPrompt> share_prompt(std::int64_t users) { return std::make_shared<SharedPrompt>(users); }
+}  // namespace
+
+std::shared_ptr<PromptState> share_prompt(std::int64_t users, std::shared_ptr<PromptState> inner) {
+  return std::make_shared<SharedPrompt>(users, std::move(inner));
+}
 
 std::string_view finish_reason_name(FinishReason reason) {
   switch (reason) {
     case FinishReason::stop: return "stop";
     case FinishReason::length: return "length";
     case FinishReason::stop_text: return "stop_text";
+    case FinishReason::safety: return "safety";
     default: return "deadline";
   }
 }
@@ -95,14 +93,24 @@ class Stream {
     const auto length = static_cast<std::int64_t>(request_.prompt.size());
     budget_ = std::min(request_.max_tokens, model.context - length);
     result_.prompt_tokens = length;
+    if (request_.constraint) constraint_.emplace(request_.constraint, budget_);
   }
+
+  /// A reply that is given up (a signal) leaves its cache as a finished one does.
+  ~Stream() { give_cache_back(); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
 
   void start() {
     if (request_.shared) {
-      logits_ = request_.shared->enter(model_, request_.prompt, cache);
+      const auto entered = request_.shared->enter(model_, request_.prompt, cache);
+      entered_ = true;
+      logits_ = entered.logits;
+      result_.prefilled_tokens = entered.computed;
     } else {
       cache = model_.network->new_cache();
       logits_ = prefill_logits(model_, request_.prompt, cache);
+      result_.prefilled_tokens = result_.prompt_tokens;
     }
     result_.prefill_seconds = seconds_since(start_);
     decode_start_ = Clock::now();
@@ -118,7 +126,8 @@ class Stream {
     if (!all_finite(logits))
       throw base::Error(base::ExitCode::condition, "the model's logits are not finite: damaged weights?");
     if (past_deadline()) return finish(FinishReason::deadline);
-    const TokenId id = sample(logits, {request_.prompt, result_.token_ids}, request_.sampling, generator_);
+    if (constraint_ && !keeps([this] { narrow(); })) return finish(FinishReason::length);
+    const TokenId id = sample(logits, {request_.prompt, result_.token_ids}, request_.sampling, generator_, allowed_);
     ++result_.decoded_tokens;
     if (std::find(request_.stop_ids.begin(), request_.stop_ids.end(), id) != request_.stop_ids.end())
       return finish(FinishReason::stop);
@@ -128,6 +137,9 @@ class Stream {
     if (request_.logprobs) result_.logprobs.push_back(logprob_entry(logits, id, *request_.logprobs));
     say(matcher_.push(decoder_.push(id)));
     if (matcher_.matched()) return finish(FinishReason::stop_text);
+    bool complete = false;
+    if (constraint_ && !keeps([&] { complete = constraint_->advance(id).finished(); })) return finish(FinishReason::length);
+    if (complete) return finish(FinishReason::stop);
     if (static_cast<std::int64_t>(result_.token_ids.size()) >= budget_) return finish(FinishReason::length);
   }
 
@@ -140,6 +152,30 @@ class Stream {
 
  private:
   bool past_deadline() const { return request_.deadline_seconds && seconds_since(start_) > *request_.deadline_seconds; }
+
+  /// Whether a step of the constraint succeeds; a row whose constraint grows too complex fails alone.
+  template <typename Step>
+  bool keeps(Step step) {
+    try {
+      step();
+      return true;
+    } catch (const base::Error& error) {
+      result_.failure = error;
+      return false;
+    }
+  }
+
+  /// Leaves only what the constraint allows; the end only where the text conforms as it is.
+  void narrow() {
+    const auto open = constraint_->allowed();
+    allowed_.assign(open.begin(), open.end());
+    if (constraint_->accepts())
+      for (const TokenId id : request_.stop_ids)
+        if (const auto i = static_cast<std::size_t>(id); i / 64 < allowed_.size())
+          allowed_[i / 64] |= std::uint64_t{1} << (i % 64);
+    if (std::ranges::all_of(allowed_, [](auto word) { return word == 0; }))
+      throw base::Error(base::ExitCode::condition, "the model's vocabulary cannot spell what the constraint asks for");
+  }
 
   void say(const std::string& text) {
     result_.text += text;
@@ -157,7 +193,14 @@ class Stream {
     }
     if (reason == FinishReason::stop_text) drop_tokens_behind(matcher_.cut());
     result_.finish_reason = reason;
+    if (constraint_ && !result_.failure && !constraint_->accepts())
+      result_.failure.emplace(base::ExitCode::condition, "the deadline ended the text before it conformed");
     result_.decode_seconds = seconds_since(decode_start_);
+    give_cache_back();
+  }
+
+  void give_cache_back() {
+    if (std::exchange(entered_, false)) request_.shared->leave(std::move(cache));
     cache = {};
   }
 
@@ -173,13 +216,15 @@ class Stream {
   base::Generator generator_;
   text::StreamDecoder decoder_;
   StopMatcher matcher_;
+  std::optional<text::constraint::ConstraintState> constraint_;
+  std::vector<std::uint64_t> allowed_;
   Clock::time_point start_, decode_start_;
   std::int64_t budget_ = 0;
   at::Tensor logits_;
   std::vector<std::size_t> starts_;  ///< byte offset of each token in the undecoded stream
   std::size_t bytes_ = 0;
   GenerationResult result_;
-  bool finished_ = false;
+  bool finished_ = false, entered_ = false;
 };
 
 /// One token for every stream.
@@ -216,6 +261,12 @@ void generate(const TextModel& model, std::int64_t batch_size,
     std::erase_if(streams, [](const auto& stream) { return stream->finished(); });
     if (!streams.empty()) decode_step(model, streams);
   }
+}
+
+void require_room(const TextModel& model, const GenerationRequest& request) {
+  if (!request.constraint) return;
+  const auto room = model.context - static_cast<std::int64_t>(request.prompt.size());
+  const text::constraint::ConstraintState start(request.constraint, std::min(request.max_tokens, room));
 }
 
 GenerationResult generate_one(const TextModel& model, const GenerationRequest& request) {

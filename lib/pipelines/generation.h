@@ -8,17 +8,17 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
+#include "pipelines/prefill.h"
 #include "pipelines/sampling.h"
 #include "pipelines/text_model.h"
+#include "text/constraint/constraint.h"
 
 namespace atelier::pipelines {
 
-/// Tokens of a prompt that go through the network at once: bounds the activations of long prompts.
-inline constexpr std::int64_t prefill_chunk = 512;
-
-/// A prompt shared by several requests (candidates of one prompt): computed by the first, forked by the others.
-class SharedPrompt;
-std::shared_ptr<SharedPrompt> share_prompt(std::int64_t users);
+/// A prompt shared by several requests (candidates of one prompt): computed by the first, through `inner` where that is not
+/// null, and forked by the others.
+std::shared_ptr<PromptState> share_prompt(std::int64_t users, std::shared_ptr<PromptState> inner = nullptr);
 
 struct GenerationRequest {
   std::vector<text::TokenId> prompt;  ///< with BOS, not empty
@@ -27,22 +27,25 @@ struct GenerationRequest {
   std::uint64_t seed = 0;
   std::vector<std::string> stop_texts;  ///< not empty strings
   std::vector<text::TokenId> stop_ids;
+  std::shared_ptr<text::constraint::Constraint> constraint;  ///< or null; of the model's vocabulary, and require_room holds
   std::optional<std::int64_t> logprobs;           ///< K: also the K most likely tokens of every position
   std::optional<double> deadline_seconds;         ///< from the start of this request's prompt
-  std::shared_ptr<SharedPrompt> shared;           ///< or null
+  std::shared_ptr<PromptState> shared;            ///< or null
   std::function<void(std::string_view)> on_text;  ///< whole UTF-8 characters as they become certain; may be empty
   std::size_t tag = 0;                            ///< for the caller
 };
 
-enum class FinishReason { stop, length, stop_text, deadline };
+enum class FinishReason { stop, length, stop_text, deadline, safety };
 std::string_view finish_reason_name(FinishReason reason);
 
 struct GenerationResult {
   std::vector<text::TokenId> token_ids;  ///< without the stop token, and without what follows a stop text
   std::string text;
   FinishReason finish_reason = FinishReason::length;
+  std::optional<base::Error> failure;  ///< why the text does not conform to the constraint: the deadline, or too complex
   std::vector<LogprobEntry> logprobs;  ///< one per token_ids entry, where asked for
   std::int64_t prompt_tokens = 0, decoded_tokens = 0;
+  std::int64_t prefilled_tokens = 0;  ///< of the prompt, those that went through the network; the rest came from a cache
   double prefill_seconds = 0, decode_seconds = 0;
 };
 
@@ -55,6 +58,9 @@ struct GenerationResult {
 void generate(const TextModel& model, std::int64_t batch_size,
               const std::function<std::optional<GenerationRequest>()>& next,
               const std::function<void(const GenerationRequest&, GenerationResult)>& done);
+
+/// Error(condition) where the text that the request's constraint asks for needs more tokens than there is room for.
+void require_room(const TextModel& model, const GenerationRequest& request);
 
 GenerationResult generate_one(const TextModel& model, const GenerationRequest& request);
 

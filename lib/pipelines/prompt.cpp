@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "text/function_calls.h"
 
 namespace atelier::pipelines {
 namespace {
@@ -40,18 +41,30 @@ bool has_system(const Json& messages) {
          messages[0].value("role", "") == "system";
 }
 
-std::vector<Segment> render(const TextModel& model, const Json& messages) {
+/// The folder's template, or FunctionGemma's where there are tools that the folder's has no place for.
+std::shared_ptr<const text::ChatTemplate> template_for(const TextModel& model, const Json& tools) {
+  if (!tools.is_array() || tools.empty() || model.chat_template->mentions("tools")) return model.chat_template;
+  if (!text::knows_function_calls(*model.tokenizer))
+    throw Error(ExitCode::unavailable, "--tools: this model knows no function calls",
+                "FunctionGemma does, and the small model that ships with the project");
+  return text::ChatTemplate::builtin("functiongemma");
+}
+
+std::vector<Segment> render(const TextModel& model, const Json& messages, const PromptOptions& options) {
   text::ChatTemplate::Variables variables;
+  variables.tools = options.tools;
+  variables.add_generation_prompt = options.open_reply;
+  const auto chat_template = template_for(model, options.tools);
   variables.bos_token = std::string(model.tokenizer->piece(model.tokenizer->bos()));
   variables.eos_token = std::string(model.tokenizer->piece(model.tokenizer->eos()));
   if (has_system(messages)) {
     try {
-      return model.chat_template->render(messages, variables);
+      return chat_template->render(messages, variables);
     } catch (const Error&) {
-      return model.chat_template->render(fold_system(messages), variables);
+      return chat_template->render(fold_system(messages), variables);
     }
   }
-  return model.chat_template->render(messages, variables);
+  return chat_template->render(messages, variables);
 }
 
 /// Cuts from the tokens marked as content until the prompt fits; the turn markers around them stay.
@@ -88,7 +101,7 @@ Prompt fit(const TextModel& model, std::vector<TokenId> ids, const std::vector<b
   if (options.truncation != Truncation::none) {
     const std::int64_t room = std::min(options.max_tokens, model.context / 2);
     prompt.truncated = truncate(ids, content, options.truncation, model.context - room);
-  } else if (length > model.context) {
+  } else if (length > model.context && !options.unlimited) {
     throw Error(ExitCode::data, fmt::format("the prompt has {} tokens, the model's context {}", length, model.context),
                 "--truncate head|middle|tail cuts the user's text to fit");
   }
@@ -103,7 +116,7 @@ bool uses_chat(const TextModel& model, PromptMode mode) {
 }
 
 Prompt build_chat_prompt(const TextModel& model, const Json& messages, const PromptOptions& options) {
-  std::vector<Segment> segments = render(model, messages);
+  std::vector<Segment> segments = render(model, messages, options);
   if (options.special)
     for (Segment& segment : segments) segment.trusted = true;
   std::vector<bool> trusted;

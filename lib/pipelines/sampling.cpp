@@ -1,6 +1,7 @@
 #include "pipelines/sampling.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 #include <unordered_map>
@@ -73,19 +74,35 @@ std::size_t sort_nucleus(std::vector<Scored>& all, double top_p, double top, dou
   return all.size();
 }
 
+/// The scores of the tokens that may be drawn, scaled.
+std::vector<Scored> open_scores(const std::vector<float>& scores, float scale, AllowedTokens allowed) {
+  std::vector<Scored> all;
+  if (allowed.empty()) {
+    all.resize(scores.size());
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = {scores[i] * scale, static_cast<TokenId>(i)};
+    return all;
+  }
+  for (std::size_t word = 0; word < allowed.size(); ++word)
+    for (std::uint64_t bits = allowed[word]; bits != 0; bits &= bits - 1) {
+      const std::size_t i = 64 * word + static_cast<std::size_t>(std::countr_zero(bits));
+      if (i < scores.size()) all.push_back({scores[i] * scale, static_cast<TokenId>(i)});
+    }
+  return all;
+}
+
 }  // namespace
 
 std::vector<Candidate> filtered_distribution(std::span<const float> logits, const History& history,
-                                             const SamplingOptions& options) {
+                                             const SamplingOptions& options, AllowedTokens allowed) {
   std::vector<float> scores(logits.begin(), logits.end());
   apply_penalties(scores, history, options);
-  if (options.temperature == 0) {
+  if (options.temperature == 0 && allowed.empty()) {
     const auto best = std::max_element(scores.begin(), scores.end());
     return {{static_cast<TokenId>(best - scores.begin()), 1.0}};
   }
-  std::vector<Scored> all(scores.size());
-  const auto inverse = static_cast<float>(1 / options.temperature);
-  for (std::size_t i = 0; i < all.size(); ++i) all[i] = {scores[i] * inverse, static_cast<TokenId>(i)};
+  const auto inverse = static_cast<float>(options.temperature == 0 ? 1 : 1 / options.temperature);
+  std::vector<Scored> all = open_scores(scores, inverse, allowed);
+  if (options.temperature == 0) return {{std::min_element(all.begin(), all.end(), before)->id, 1.0}};
   keep_top_k(all, options.top_k);
 
   const double top =
@@ -104,8 +121,8 @@ std::vector<Candidate> filtered_distribution(std::span<const float> logits, cons
 }
 
 TokenId sample(std::span<const float> logits, const History& history, const SamplingOptions& options,
-               base::Generator& generator) {
-  const auto candidates = filtered_distribution(logits, history, options);
+               base::Generator& generator, AllowedTokens allowed) {
+  const auto candidates = filtered_distribution(logits, history, options, allowed);
   if (options.temperature == 0) return candidates.front().id;
   double left = base::uniform(generator);
   for (const auto& candidate : candidates) {

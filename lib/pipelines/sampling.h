@@ -31,14 +31,17 @@ struct History {
   std::span<const text::TokenId> prompt, reply;
 };
 
-/// The distribution that is drawn from: what the filters leave, most likely first (ties by id), summing to 1. Greedy gives
-/// one candidate. `logits` are the model's own.
+/// The tokens that a constraint leaves: bit i % 64 of word i / 64 is token i. No words: all of them.
+using AllowedTokens = std::span<const std::uint64_t>;
+
+/// The distribution that is drawn from: what the filters leave of the `allowed` tokens, of which there must be one, most
+/// likely first (ties by id), summing to 1. Greedy gives one candidate. `logits` are the model's own.
 std::vector<Candidate> filtered_distribution(std::span<const float> logits, const History& history,
-                                             const SamplingOptions& options);
+                                             const SamplingOptions& options, AllowedTokens allowed = {});
 
 /// One draw.
 text::TokenId sample(std::span<const float> logits, const History& history, const SamplingOptions& options,
-                     base::Generator& generator);
+                     base::Generator& generator, AllowedTokens allowed = {});
 
 struct TokenLogprob {
   text::TokenId id = 0;

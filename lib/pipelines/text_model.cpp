@@ -106,12 +106,13 @@ std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files) {
   return model;
 }
 
-std::vector<text::TokenId> stop_ids_of(const TextModel& model, bool chat) {
+std::vector<text::TokenId> stop_ids_of(const TextModel& model, bool chat, bool functions) {
   std::vector<text::TokenId> ids = model.stop_ids;
-  if (chat)
-    if (const auto end_of_turn = model.tokenizer->find("<end_of_turn>");
-        end_of_turn && model.tokenizer->is_control(*end_of_turn))
-      ids.push_back(*end_of_turn);
+  const auto add = [&](const char* piece) {
+    if (const auto id = model.tokenizer->find(piece); id && model.tokenizer->is_control(*id)) ids.push_back(*id);
+  };
+  if (chat) add("<end_of_turn>");
+  if (functions) add("<start_function_response>");
   return ids;
 }
 

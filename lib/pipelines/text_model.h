@@ -51,8 +51,9 @@ struct TextModel {
   static std::shared_ptr<const TextModel> load(const TextModelFiles& files);
 };
 
-/// The ids that end a reply: the model's own, and in a chat also its end of turn.
-std::vector<text::TokenId> stop_ids_of(const TextModel& model, bool chat);
+/// The ids that end a reply: the model's own, in a chat also its end of turn, and with functions the mark behind which their
+/// responses stand.
+std::vector<text::TokenId> stop_ids_of(const TextModel& model, bool chat, bool functions = false);
 
 /// Threads of LibTorch's pool and of our kernels; 0 leaves LibTorch's choice.
 void set_threads(int threads);

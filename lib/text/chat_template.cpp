@@ -27,7 +27,8 @@ bool names_role(std::string_view source, std::string_view role) {
 class JinjaChatTemplate final : public ChatTemplate {
  public:
   JinjaChatTemplate(std::string_view source, std::string_view name)
-      : template_(jinja::Template::parse(source, std::string(name))),
+      : source_(source),
+        template_(jinja::Template::parse(source, std::string(name))),
         model_role_(names_role(source, "model") && !names_role(source, "assistant") ? "model" : "assistant") {}
 
   std::vector<Segment> render(const Json& messages, const Variables& variables) const override {
@@ -48,6 +49,8 @@ class JinjaChatTemplate final : public ChatTemplate {
     };
     return template_->render(bind).segments();
   }
+
+  bool mentions(std::string_view word) const override { return source_.find(word) != std::string::npos; }
 
  private:
   void check(const Json& messages) const {
@@ -74,6 +77,7 @@ class JinjaChatTemplate final : public ChatTemplate {
     return jinja::Value::list(std::move(converted));
   }
 
+  std::string source_;
   std::shared_ptr<const jinja::Template> template_;
   std::string model_role_;
 };
@@ -88,6 +92,8 @@ class ToolAwareTemplate final : public ChatTemplate {
     const bool tools = variables.tools.is_array() && !variables.tools.empty();
     return (tools ? with_tools_ : plain_)->render(messages, variables);
   }
+
+  bool mentions(std::string_view word) const override { return plain_->mentions(word) || with_tools_->mentions(word); }
 
  private:
   std::shared_ptr<const ChatTemplate> plain_, with_tools_;

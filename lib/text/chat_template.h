@@ -39,6 +39,9 @@ class ChatTemplate {
   /// has not), with the template's own words; where it fails or uses what is not supported, with its name and line;
   /// and where it passes the limits of steps, text and depth (jinja::Limits).
   virtual std::vector<Segment> render(const base::Json& messages, const Variables& variables) const = 0;
+
+  /// Whether the template's source has this word: which of its variables a template can make use of.
+  virtual bool mentions(std::string_view word) const = 0;
 };
 
 }  // namespace atelier::text

@@ -53,4 +53,30 @@ if(ATELIER_BUILD_TESTS)
   atelier_header_library(doctest_headers doctest/doctest.h https://github.com/doctest/doctest.git v2.4.11 .)
 endif()
 
+# libedit (BSD licence): gemma-chat's line editing. Without it the tool is built with a plain line reader.
+option(ATELIER_LIBEDIT "Edit lines in gemma-chat with libedit, where it is found" ON)
+set(ATELIER_LIBEDIT_USABLE OFF)
+if(ATELIER_LIBEDIT)
+  find_path(ATELIER_LIBEDIT_INCLUDE histedit.h)
+  find_library(ATELIER_LIBEDIT_LIBRARY edit)
+  mark_as_advanced(ATELIER_LIBEDIT_INCLUDE ATELIER_LIBEDIT_LIBRARY)
+  if(ATELIER_LIBEDIT_INCLUDE AND ATELIER_LIBEDIT_LIBRARY)
+    include(CheckCXXSourceCompiles)
+    set(CMAKE_REQUIRED_INCLUDES "${ATELIER_LIBEDIT_INCLUDE}")
+    set(CMAKE_REQUIRED_LIBRARIES "${ATELIER_LIBEDIT_LIBRARY}")
+    check_cxx_source_compiles("#include <cstdio>
+      #include <histedit.h>
+      int main() { return el_init(\"\", stdin, stdout, stderr) == nullptr; }" ATELIER_LIBEDIT_LINKS)
+    unset(CMAKE_REQUIRED_INCLUDES)
+    unset(CMAKE_REQUIRED_LIBRARIES)
+    set(ATELIER_LIBEDIT_USABLE ${ATELIER_LIBEDIT_LINKS})
+  endif()
+  if(NOT ATELIER_LIBEDIT_USABLE)
+    message(STATUS "libedit not found: gemma-chat will have no line editing")
+  elseif(ATELIER_LIBEDIT_LIBRARY MATCHES "^${ATELIER_DEPS_DIR}/")
+    get_filename_component(_folder "${ATELIER_LIBEDIT_LIBRARY}" DIRECTORY)
+    list(APPEND CMAKE_BUILD_RPATH "${_folder}")
+  endif()
+endif()
+
 include(SentencePiece)   # atelier::sentencepiece

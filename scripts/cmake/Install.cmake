@@ -7,6 +7,9 @@ install(DIRECTORY "${CMAKE_SOURCE_DIR}/examples/models/" DESTINATION share/ateli
 install(FILES "${CMAKE_SOURCE_DIR}/LICENSE" DESTINATION share/doc/atelier)
 install(CODE "
   set(libraries \"${ATELIER_TORCH_LIBRARIES}\")
+  if(${ATELIER_LIBEDIT_USABLE})
+    list(APPEND libraries \"${ATELIER_LIBEDIT_LIBRARY}\")
+  endif()
   set(torch_root \"${ATELIER_TORCH_ROOT}\")
   set(torch_cuda \"${ATELIER_TORCH_CUDA}\")
   set(tools \"${ATELIER_TOOLS}\")")

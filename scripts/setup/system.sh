@@ -10,6 +10,7 @@ library_headers=(
   doctest/doctest.h doctest-dev
   stb/stb_image.h libstb-dev
   zlib.h zlib1g-dev
+  histedit.h libedit-dev
 )
 
 # compiles COMMAND: does it compile C++20 as gcc 11 or newer does, with its library?
@@ -60,6 +61,8 @@ install_packages() {
 # unpack_packages PACKAGE...: the same without rights: downloads the packages and unpacks them below .deps.
 unpack_packages() {
   local lists=$deps/apt options log=$deps/apt.log
+  # Of libedit the library itself is needed too, with what it is linked with; the others are headers alone.
+  if [[ " $* " == *" libedit-dev "* ]]; then set -- "$@" libedit2 libbsd0; fi
   mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial" "$lists/packages"
   options=(-o "Dir::State::Lists=$lists/lists" -o "Dir::Cache=$lists/cache" -o "APT::Sandbox::User=$(id -un)" -o Debug::NoLocking=true)
   if ! (cd "$lists/packages" && { apt-get download "$@" || { apt-get "${options[@]}" update &&

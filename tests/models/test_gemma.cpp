@@ -147,3 +147,55 @@ TEST_CASE("bf16 follows fp32") {
     CHECK((logits - expected).abs().mean().item<double>() < 0.05 * expected.abs().mean().item<double>());
   }
 }
+
+TEST_CASE("positions can be taken out of a cache") {
+  // Keys of the first layer depend on their own token and place alone: there a cut cache holds what the shorter prompt gives.
+  const at::NoGradGuard no_grad;
+  struct Case {
+    const char* name;
+    std::int64_t begin, count;
+  };
+  for (const Case c : {Case{"gemma1", 5, 20}, {"gemma1", 0, 74}, {"gemma1", 60, 15}, {"gemma2", 5, 40}, {"gemma2", 0, 59},
+                       {"gemma3", 3, 50}}) {
+    CAPTURE(c.name);
+    const auto model = load(c.name);
+    const auto prompt = ids(golden(c.name, "prompt"));
+    auto whole = model->new_cache(), expected = model->new_cache();
+    step(*model, prompt, {&whole});
+    std::vector<std::int32_t> shorter = prompt;
+    shorter.erase(shorter.begin() + c.begin, shorter.begin() + c.begin + c.count);
+    step(*model, shorter, {&expected});
+    REQUIRE(model->cut(whole, c.begin, c.count));
+    CHECK(whole.positions == static_cast<std::int64_t>(shorter.size()));
+    const auto [k, v] = whole.layers[0].past();
+    const auto [wanted_k, wanted_v] = expected.layers[0].past();
+    REQUIRE(k.sizes() == wanted_k.sizes());
+    CHECK((k - wanted_k).abs().max().item<double>() < 1e-4);
+    CHECK(at::equal(v, wanted_v));
+    CHECK(step(*model, {5}, {&whole}).isfinite().all().item<bool>());
+  }
+  // The window of a sliding layer (16) no longer has what lies before the cut.
+  const auto model = load("gemma2");
+  const auto prompt = ids(golden("gemma2", "prompt"));
+  auto cache = model->new_cache();
+  step(*model, prompt, {&cache});
+  CHECK_FALSE(model->cut(cache, 50, 20));
+  CHECK(cache.positions == 75);
+}
+
+TEST_CASE("a cache goes back to an earlier position, as long as its windows hold it") {
+  const at::NoGradGuard no_grad;
+  const auto model = load("gemma2");
+  const auto prompt = ids(golden("gemma2", "prompt"));
+  auto cache = model->new_cache();
+  step(*model, {prompt.begin(), prompt.begin() + 15}, {&cache});
+  CHECK(cache.can_truncate(7));
+  cache.truncate(7);
+  const auto again = step(*model, {prompt.begin() + 7, prompt.begin() + 30}, {&cache});
+  CHECK((again - golden("gemma2", "logits").narrow(0, 7, 23)).abs().max().item<double>() < 1e-4);
+  CHECK_FALSE(cache.can_truncate(20));
+  CHECK(cache.can_truncate(29));
+  CHECK(cache.can_truncate(30));
+  cache.truncate(29);
+  CHECK((step(*model, {prompt[29]}, {&cache})[0] - golden("gemma2", "logits")[29]).abs().max().item<double>() < 1e-4);
+}

@@ -137,3 +137,21 @@ TEST_CASE("log-probabilities are the log-softmax of the logits as they are") {
   CHECK(pipelines::logprob_entry(logits, 0, 0).top.empty());
   CHECK(pipelines::logprob_entry(logits, 0, 100).top.size() == 4);
 }
+
+TEST_CASE("a constraint leaves its tokens only, before any filter") {
+  std::vector<float> logits(200, 0.0F);
+  for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i % 7);
+  std::vector<std::uint64_t> allowed(4, 0);
+  for (const TokenId id : {3, 64, 70, 199}) allowed[id / 64] |= std::uint64_t{1} << (id % 64);
+  base::Generator generator(1);
+  std::map<TokenId, int> counts;
+  for (int i = 0; i < 4000; ++i) ++counts[pipelines::sample(logits, {}, {.temperature = 1}, generator, allowed)];
+  CHECK(counts.size() == 4);
+  const auto all = pipelines::filtered_distribution(logits, {}, {.top_k = 2, .top_p = 1}, allowed);
+  REQUIRE(all.size() == 2);  // 3 % 7 and 199 % 7 are 3, the others less
+  CHECK(all[0].id == 3);
+  CHECK(all[1].id == 199);
+  CHECK(pipelines::sample(logits, {}, {.temperature = 0}, generator, allowed) == 3);
+  const std::vector<TokenId> reply = {3, 3, 3};
+  CHECK(pipelines::sample(logits, {{}, reply}, {.temperature = 0, .presence_penalty = 1}, generator, allowed) == 199);
+}

@@ -155,6 +155,22 @@ nn::KvCache CausalLm::new_cache() const {
   return cache;
 }
 
+bool CausalLm::cut(nn::KvCache& cache, std::int64_t begin, std::int64_t count) const {
+  for (const auto& layer : cache.layers)
+    if (!layer.can_cut(begin, count)) return false;
+  for (auto& layer : cache.layers) {
+    const nn::Rope& rope = layer.window() > 0 ? local_rope_ : rope_;
+    layer.cut(begin, count, [&](const at::Tensor& keys) {  // (kv_heads, m, head_dim)
+      const auto [cos, sin] = rope.angles(std::vector<std::int64_t>(static_cast<std::size_t>(keys.size(1)), -count));
+      // In f32: the keys are rounded once more, not twice.
+      const auto rows = keys.transpose(0, 1).to(at::kFloat).clone(at::MemoryFormat::Contiguous);  // (m, kv_heads, head_dim)
+      return nn::rotate(rows, cos.to(device()), sin.to(device())).to(keys.scalar_type()).transpose(0, 1);
+    });
+  }
+  cache.positions -= count;
+  return true;
+}
+
 std::int64_t cache_bytes(const Config& c, std::int64_t positions, std::int64_t element_size) {
   std::int64_t kept = 0;
   for (const bool sliding : c.sliding) kept += sliding ? std::min(positions, c.window) : positions;

@@ -69,6 +69,10 @@ class CausalLm : public nn::Module {
   at::Tensor logits(const at::Tensor& hidden) const;
 
   nn::KvCache new_cache() const;
+  /// Takes the positions [begin, begin + count) out of a cache: what follows moves down, its keys rotated to the new places.
+  /// Keys and values were computed in sight of what is gone, so the result is close to, not the same as, computing the
+  /// shorter sequence. False, and nothing changed, where a sliding layer no longer holds what it would need.
+  bool cut(nn::KvCache& cache, std::int64_t begin, std::int64_t count) const;
   const Config& config() const { return config_; }
   at::ScalarType dtype() const { return embed_tokens_->scalar_type(); }
   at::Device device() const { return embed_tokens_->device(); }

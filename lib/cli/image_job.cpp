@@ -1,0 +1,273 @@
+#include "cli/image_job.h"
+
+#include <charconv>
+#include <chrono>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "image/colour.h"
+#include "image/mask.h"
+#include "image/read.h"
+#include "image/resize.h"
+#include "image/shapes.h"
+#include "pipelines/pixels.h"
+#include "text/utf8.h"
+#include "text/weighted_prompt.h"
+
+namespace atelier::cli {
+namespace {
+
+using base::Error;
+using base::ExitCode;
+using pipelines::Conditioning;
+using pipelines::StrengthSchedule;
+
+constexpr std::int64_t kMaxSide = 1 << 15;
+
+double number_in(std::string_view text, const std::string& whole) {
+  double value = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (failed != std::errc() || end != text.data() + text.size() || !std::isfinite(value) || value < 0 || value > 1)
+    throw Error(ExitCode::usage,
+                fmt::format("--strength-schedule {}: \"{}\" is not a number from 0 to 1", whole, text));
+  return value;
+}
+
+/// "0:1,0.5:0.6,1:0.2"
+StrengthSchedule parse_schedule(const std::string& text) {
+  StrengthSchedule schedule;
+  for (std::size_t at = 0; !text.empty() && at <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    std::string_view point = std::string_view(text).substr(at, comma - at);
+    while (point.starts_with(' ')) point.remove_prefix(1);
+    const std::size_t colon = point.find(':');
+    if (colon == std::string_view::npos)
+      throw Error(ExitCode::usage, fmt::format("--strength-schedule {}: \"{}\" is not FRACTION:WEIGHT", text, point));
+    schedule.emplace_back(number_in(point.substr(0, colon), text), number_in(point.substr(colon + 1), text));
+    const std::size_t n = schedule.size();
+    if (n > 1 && schedule[n - 1].first <= schedule[n - 2].first)
+      throw Error(ExitCode::usage, fmt::format("--strength-schedule {}: its fractions do not ascend", text));
+    at = comma + 1;
+  }
+  return schedule;
+}
+
+void check_text(const std::string& text, const char* flag) {
+  if (!text::is_utf8(text)) throw Error(ExitCode::data, fmt::format("{} is not valid UTF-8", flag));
+  std::vector<text::LoraTag> tags;
+  text::take_lora_tags(text, tags);
+  if (!tags.empty())
+    throw Error(ExitCode::unavailable, fmt::format("<lora:{}>: LoRA is not there yet", base::printable(tags[0].name)));
+}
+
+/// The folder's own rounding of a given picture's size.
+std::int64_t round_down(std::int64_t value, std::int64_t multiple) {
+  return std::max(multiple, value / multiple * multiple);
+}
+
+pipelines::MaskedContent masked_content(const std::string& name) {
+  using pipelines::MaskedContent;
+  return name == "fill"      ? MaskedContent::fill
+         : name == "noise"   ? MaskedContent::noise
+         : name == "nothing" ? MaskedContent::nothing
+                             : MaskedContent::original;
+}
+
+pipelines::Weighting weighting(const std::string& name) {
+  using pipelines::Weighting;
+  return name == "comfy" ? Weighting::comfy : name == "none" ? Weighting::none : Weighting::a1111;
+}
+
+}  // namespace
+
+ImageJob::ImageJob(const pipelines::ImageModelFiles& files, ImageOptions options, ImageTask task)
+    : options_(std::move(options)), task_(task), multiple_(files.downscale()) {
+  check_text(options_.prompt.value_or(""), "the prompt");
+  check_text(options_.negative.value_or(""), "the negative prompt");
+  choice_ = schedulers::parse_sampler(options_.sampler, options_.schedule);
+  sampler_ = schedulers::resolve(files.scheduler_json, files.scheduler_path, choice_);
+  // Builds it once for its errors: a sampler that this model cannot take, too many steps.
+  schedulers::make_scheduler(files.scheduler_json, files.scheduler_path, choice_)->set_timesteps(options_.steps);
+  if (task_ == ImageTask::txt2img)
+    settle_size(files.native_size(), files.native_size());
+  else
+    read_init(files);
+}
+
+void ImageJob::settle_size(std::int64_t width, std::int64_t height) {
+  if (options_.width == 0) options_.width = width;
+  if (options_.height == 0) options_.height = height;
+  for (const auto& [name, value] : {std::pair{"width", options_.width}, std::pair{"height", options_.height}})
+    if (value % multiple_ != 0 || value > kMaxSide)
+      throw Error(
+          ExitCode::usage,
+          fmt::format("--{} {}: it must be a multiple of {}, at most {}", name, value, multiple_, kMaxSide),
+          fmt::format("the nearest is {}", std::min(kMaxSide, (value + multiple_ / 2) / multiple_ * multiple_)));
+  image::check_size(options_.width, options_.height, "--width and --height");
+}
+
+void ImageJob::read_init(const pipelines::ImageModelFiles& files) {
+  if (options_.init.empty()) throw Error(ExitCode::usage, "no picture: --init is missing");
+  const image::Image given = image::read_image(options_.init);
+  if (task_ == ImageTask::inpaint) {
+    const bool whole = !options_.only_masked;
+    const bool resized = whole && (options_.width != 0 || options_.height != 0);
+    if (whole && !resized) {  // worked on at its own size; the edge is repeated up to a multiple
+      options_.width = given.width;
+      options_.height = given.height;
+    } else {
+      settle_size(whole ? round_down(given.width, multiple_) : files.native_size(),
+                  whole ? round_down(given.height, multiple_) : files.native_size());
+    }
+    read_mask(given);
+    return;
+  }
+  settle_size(round_down(given.width, multiple_), round_down(given.height, multiple_));
+  init_ = image::fit(image::to_rgb(given), static_cast<int>(options_.width), static_cast<int>(options_.height),
+                     *image::parse_resize_mode(options_.resize_mode));
+  pipelines::PictureInput input;
+  input.picture = pipelines::to_tensor(init_);
+  input.strength = options_.strength;
+  input.strength_schedule = parse_schedule(options_.strength_schedule);
+  input_ = std::move(input);
+}
+
+void ImageJob::read_mask(const image::Image& given) {
+  std::vector<image::Mask> masks;
+  if (!options_.mask.empty())
+    masks.push_back(image::match_mask(image::mask_from_image(image::read_image(options_.mask)), given.width,
+                                      given.height, options_.mask));
+  if (!options_.mask_svg.empty()) masks.push_back(image::read_svg_mask(options_.mask_svg, given.width, given.height));
+  for (const std::string& shape : options_.mask_shapes)
+    masks.push_back(image::rasterise_shape(shape, given.width, given.height));
+  if (masks.empty()) {
+    const image::Image alpha = image::alpha_of(given);
+    if (alpha.empty())
+      throw Error(ExitCode::usage, "no mask: --mask, --mask-svg or --mask-shape, or a transparent part in --init");
+    masks.push_back(image::invert(alpha));
+  }
+  image::Mask mask = image::unite(masks);
+  if (options_.invert_mask) mask = image::invert(mask);
+  mask = image::grow(mask, static_cast<int>(options_.grow));
+  image::Image picture = image::to_rgb(given);
+  const auto width = static_cast<int>(options_.width), height = static_cast<int>(options_.height);
+  if (!options_.only_masked && (picture.width != width || picture.height != height)) {
+    const auto mode = *image::parse_resize_mode(options_.resize_mode);
+    mask = image::fit_mask(mask, width, height, mode);
+    picture = image::fit(picture, width, height, mode);
+  }
+  pipelines::InpaintOptions how;
+  how.feather = static_cast<float>(options_.feather);
+  how.masked_content = masked_content(options_.masked_content);
+  how.only_masked = options_.only_masked;
+  how.padding = static_cast<int>(options_.padding);
+  how.blend = *image::parse_blend_mode(options_.blend);
+  frame_ = std::make_unique<pipelines::InpaintFrame>(std::move(picture), std::move(mask), how, options_.width,
+                                                     options_.height, multiple_);
+  input_ = frame_->input(options_.strength);
+}
+
+void ImageJob::encode_prompts(const pipelines::ImageModel& model, const Embeddings& embeddings) {
+  const auto start = std::chrono::steady_clock::now();
+  pipelines::PromptEncodingOptions how;
+  how.weighting = weighting(options_.weighting);
+  how.clip_skip = options_.clip_skip;
+  how.embeddings = embeddings;
+  std::vector<std::string> warnings;
+  positive_ = pipelines::encode_prompt(model, options_.prompt.value_or(""), how, warnings);
+  if (pipelines::uses_guidance(model, options_.cfg_scale)) {
+    if (!options_.negative && model.zero_empty_negative)
+      negative_ = pipelines::zero_conditioning(*positive_);
+    else
+      negative_ = pipelines::encode_prompt(model, options_.negative.value_or(""), how, warnings);
+  }
+  for (std::size_t i = 0; i < std::min<std::size_t>(warnings.size(), 4); ++i) base::log_warning(warnings[i]);
+  if (warnings.size() > 4) base::log_warning(fmt::format("{} more brackets likewise", warnings.size() - 4));
+  text_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+pipelines::DiffusionRequest ImageJob::request(std::int64_t first, std::int64_t count) const {
+  pipelines::DiffusionRequest request;
+  request.positive = *positive_;
+  request.negative = negative_;
+  request.cfg_scale = options_.cfg_scale;
+  request.width = frame_ ? frame_->width() : options_.width;
+  request.height = frame_ ? frame_->height() : options_.height;
+  request.steps = options_.steps;
+  request.sampler = choice_;
+  for (std::int64_t i = first; i < first + count; ++i)
+    request.seeds.push_back(*options_.common.seed + static_cast<std::uint64_t>(i));
+  request.input = input_;
+  request.tiling.enabled = options_.vae_tiling;
+  return request;
+}
+
+std::vector<MadePicture> ImageJob::make(const pipelines::ImageModel& model, const Embeddings& embeddings,
+                                        std::int64_t first, std::int64_t count,
+                                        const std::function<void(const pipelines::StepReport&)>& on_step,
+                                        const std::function<void(const std::string&, const at::Tensor&)>& dump) {
+  if (!positive_) encode_prompts(model, embeddings);
+  pipelines::DiffusionRequest run = request(first, count);
+  run.on_step = on_step;
+  run.dump = dump;
+  if (dump) {
+    dump("prompt_embeds", positive_->context);
+    if (positive_->pooled.defined()) dump("pooled_prompt_embeds", positive_->pooled);
+    if (negative_) dump("negative_prompt_embeds", negative_->context);
+    if (negative_ && negative_->pooled.defined()) dump("negative_pooled_prompt_embeds", negative_->pooled);
+  }
+  auto result = pipelines::diffuse(model, run);
+  std::vector<MadePicture> pictures(result.pictures.size());
+  for (std::size_t k = 0; k < pictures.size(); ++k) {
+    MadePicture& made = pictures[k];
+    made.seed = run.seeds[k];
+    made.picture = std::move(result.pictures[k]);
+    made.finite = result.finite[k];
+    made.text_seconds = text_seconds_;
+    made.encode_seconds = result.encode_seconds;
+    made.denoise_seconds = result.denoise_seconds;
+    made.decode_seconds = result.decode_seconds;
+    made.evaluations = result.evaluations;
+  }
+  if (options_.hires > 1) second_pass(model, run, pictures);
+  for (MadePicture& made : pictures) {
+    if (frame_) made.picture = frame_->finish(made.picture);
+    if (!init_.empty())
+      made.picture = image::match_colours(made.picture, init_, *image::parse_colour_match(options_.colour_match));
+  }
+  return pictures;
+}
+
+/// Every picture enlarged and gone over again, each by itself.
+void ImageJob::second_pass(const pipelines::ImageModel& model, const pipelines::DiffusionRequest& first,
+                           std::vector<MadePicture>& pictures) const {
+  const auto enlarged = [this](std::int64_t side) {
+    return static_cast<std::int64_t>(
+               std::llround(static_cast<double>(side) * options_.hires / static_cast<double>(multiple_))) *
+           multiple_;
+  };
+  for (MadePicture& made : pictures) {
+    pipelines::DiffusionRequest again = first;
+    again.width = enlarged(first.width);
+    again.height = enlarged(first.height);
+    again.seeds = {made.seed};
+    again.dump = nullptr;
+    pipelines::PictureInput input;
+    input.picture = pipelines::to_tensor(
+        image::resize(made.picture, static_cast<int>(again.width), static_cast<int>(again.height)));
+    input.strength = options_.hires_strength;
+    again.input = std::move(input);
+    auto result = pipelines::diffuse(model, again);
+    made.picture = std::move(result.pictures[0]);
+    made.finite = made.finite && result.finite[0];
+    made.encode_seconds += result.encode_seconds;
+    made.denoise_seconds += result.denoise_seconds;
+    made.decode_seconds += result.decode_seconds;
+    made.evaluations += result.evaluations;
+  }
+}
+
+}  // namespace atelier::cli

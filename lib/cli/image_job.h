@@ -1,0 +1,62 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/image_options.h"
+#include "image/image.h"
+#include "pipelines/diffusion.h"
+#include "pipelines/inpainting.h"
+
+namespace atelier::cli {
+
+/// A finished picture with what its record tells.
+struct MadePicture {
+  std::uint64_t seed = 0;
+  image::Image picture;
+  bool finite = true;
+  double text_seconds = 0, encode_seconds = 0, denoise_seconds = 0, decode_seconds = 0;  ///< of its batch
+  std::int64_t evaluations = 0;
+};
+
+/// One prompt with its pictures: everything is read and checked when it is made, before anything is computed.
+class ImageJob {
+ public:
+  using Embeddings = std::vector<std::shared_ptr<const pipelines::TextualInversion>>;
+
+  /// `options` has prompt and seed. Sizes are settled: options() tells them. Errors as the contract's: flags 64, pictures 65
+  /// and 66.
+  ImageJob(const pipelines::ImageModelFiles& files, ImageOptions options, ImageTask task);
+
+  const ImageOptions& options() const { return options_; }
+  schedulers::SamplerChoice sampler() const { return sampler_; }
+
+  /// Makes `count` pictures from the seed of picture `first` on. `on_step` gets the steps of all passes; `dump` intermediate
+  /// tensors.
+  std::vector<MadePicture> make(const pipelines::ImageModel& model, const Embeddings& embeddings, std::int64_t first,
+                                std::int64_t count, const std::function<void(const pipelines::StepReport&)>& on_step,
+                                const std::function<void(const std::string&, const at::Tensor&)>& dump);
+
+ private:
+  void read_init(const pipelines::ImageModelFiles& files);
+  void read_mask(const image::Image& init);
+  void settle_size(std::int64_t width, std::int64_t height);
+  void encode_prompts(const pipelines::ImageModel& model, const Embeddings& embeddings);
+  pipelines::DiffusionRequest request(std::int64_t first, std::int64_t count) const;
+  void second_pass(const pipelines::ImageModel& model, const pipelines::DiffusionRequest& first,
+                   std::vector<MadePicture>& pictures) const;
+
+  ImageOptions options_;
+  ImageTask task_;
+  std::int64_t multiple_ = 8;
+  schedulers::SamplerChoice choice_, sampler_;  ///< as asked for; as it is built
+  image::Image init_;                           ///< img2img: at the working size
+  std::unique_ptr<pipelines::InpaintFrame> frame_;
+  std::optional<pipelines::PictureInput> input_;
+  std::optional<pipelines::Conditioning> positive_, negative_;  ///< encoded by the first make()
+  double text_seconds_ = 0;
+};
+
+}  // namespace atelier::cli

@@ -1,0 +1,227 @@
+#include "cli/image_options.h"
+
+#include "cli/validators.h"
+#include "schedulers/samplers.h"
+
+namespace atelier::cli {
+namespace {
+
+constexpr long long kMaxSide = 1 << 15, kMaxSteps = 10000;
+
+CLI::Option* number(CLI::App& app, const std::string& name, std::int64_t& target, const std::string& text,
+                    long long low, long long high) {
+  return app.add_option(name, target, text)->check(whole_in_range(low, high))->type_name("N")->capture_default_str();
+}
+
+CLI::Option* fraction(CLI::App& app, const std::string& name, double& target, const std::string& text, double low,
+                      double high) {
+  return app.add_option(name, target, text)->check(in_range(low, high))->type_name("X")->capture_default_str();
+}
+
+CLI::Option* file(CLI::App& app, const std::string& name, std::string& target, const std::string& text) {
+  return app.add_option(name, target, text)->type_name("FILE");
+}
+
+CLI::Option* word(CLI::App& app, const std::string& name, std::string& target, const std::string& text,
+                  std::vector<std::string> choices) {
+  return app.add_option(name, target, text)->check(one_of(std::move(choices)))->capture_default_str();
+}
+
+void in_group(const std::string& group, std::initializer_list<CLI::Option*> options) {
+  for (CLI::Option* option : options) option->group(group);
+}
+
+void add_prompt_flags(CLI::App& app, ImageOptions& o) {
+  in_group(
+      "Prompt",
+      {app.add_option("-p,--prompt", o.prompt,
+                      "What the picture shows; left out, it is read from stdin. (x) and (x:1.5) weigh a part more, [x] "
+                      "less, \\( is a bracket, BREAK begins a new chunk of 75 tokens; any length")
+           ->type_name("TEXT"),
+       app.add_option("-n,--negative", o.negative,
+                      "What it does not show; left out it is empty, with SDXL a zero embedding")
+           ->type_name("TEXT"),
+       word(app, "--weighting", o.weighting,
+            "What weights do: a1111 multiplies and restores the mean, comfy interpolates from the empty prompt, none "
+            "takes brackets as text",
+            {"a1111", "comfy", "none"}),
+       app.add_option("--clip-skip", o.clip_skip,
+                      "Text encoder's layer, counted from the end: 1 the last, 2 the last but one (left out, the "
+                      "model's own)")
+           ->check(whole_in_range(1, 64))
+           ->type_name("N"),
+       add_list(app, "--embedding", o.embeddings,
+                "Textual-inversion embedding (repeatable); prompts call it by its file's name")
+           ->type_name("FILE"),
+       app.add_option("--embedding-dir", o.embedding_dir, "All embeddings of a folder")->type_name("DIR")});
+}
+
+void add_picture_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
+  const bool given = task != ImageTask::txt2img;
+  const std::string size = given ? " (left out, the given picture's)" : " (left out, what the model was trained on)";
+  in_group(
+      "Picture",
+      {number(app, "-W,--width", o.width, "Width in pixels, a multiple of 8" + size, 8, kMaxSide)->default_str(""),
+       number(app, "-H,--height", o.height, "Height in pixels, a multiple of 8" + size, 8, kMaxSide)->default_str(""),
+       number(app, "--steps", o.steps, "Denoising steps", 1, kMaxSteps),
+       fraction(app, "--cfg-scale", o.cfg_scale, "Guidance; 1 or less: none, and no negative prompt", 0, 1000),
+       app.add_option(
+              "--sampler", o.sampler,
+              "Sampler, by the names of this tool, diffusers, ComfyUI or A1111 (left out, the model's own): " +
+                  [] {
+                    std::string all;
+                    for (const auto& name : schedulers::sampler_names()) all += (all.empty() ? "" : " ") + name;
+                    return all;
+                  }())
+           ->type_name("NAME"),
+       app.add_option(
+              "--schedule", o.schedule,
+              "Spacing of the noise levels (left out, the model's own): " +
+                  [] {
+                    std::string all;
+                    for (const auto& name : schedulers::schedule_names()) all += (all.empty() ? "" : " ") + name;
+                    return all;
+                  }())
+           ->type_name("NAME"),
+       app.add_option("--vae", o.vae, "Folder of another autoencoder, in diffusers layout")->type_name("DIR"),
+       app.add_flag("--vae-tiling", o.vae_tiling,
+                    "Encode and decode in tiles: less memory for large pictures, slightly other pixels")});
+  if (task == ImageTask::txt2img)
+    in_group("Picture",
+             {fraction(app, "--hires", o.hires,
+                       "Second pass: the picture enlarged by this factor (Lanczos), then image-to-image", 1, 8),
+              fraction(app, "--hires-strength", o.hires_strength, "Strength of that pass", 0, 1)});
+}
+
+void add_init_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
+  const std::string group = "Given picture";
+  in_group(group,
+           {file(app, "--init", o.init, "The picture to begin with (PNG or JPEG)"),
+            fraction(app, "--strength", o.strength, "How much of the run is made: 1 forgets the given picture", 0, 1),
+            word(app, "--resize-mode", o.resize_mode,
+                 "How the given picture comes to another size: stretch, crop the middle, pad by its edges",
+                 {"stretch", "crop", "pad"})});
+  if (task == ImageTask::img2img)
+    in_group(group, {app.add_option("--strength-schedule", o.strength_schedule,
+                                    "Weight of the model's own picture against the given one over the run, as "
+                                    "FRACTION:WEIGHT,...: \"0:1,0.5:0.6,1:0.2\"; constant 1 is plain image-to-image")
+                         ->type_name("LIST"),
+                     word(app, "--colour-match", o.colour_match, "Give the result the given picture's colours",
+                          {"none", "mean", "histogram"})});
+}
+
+void add_mask_flags(CLI::App& app, ImageOptions& o) {
+  in_group(
+      "Mask",
+      {file(app, "--mask", o.mask,
+            "White is repainted; in a picture without grey levels what is transparent (left out with the other mask "
+            "flags: what is transparent in --init)"),
+       file(app, "--mask-svg", o.mask_svg, "A drawing, stretched over the picture"),
+       add_list(app, "--mask-shape", o.mask_shapes,
+                "rect:x,y,w,h, ellipse:cx,cy,rx,ry or polygon:x,y x,y ... in pixels of --init (repeatable)"),
+       app.add_flag("--invert-mask", o.invert_mask, "Repaint what is not masked"),
+       number(app, "--grow", o.grow, "Grow the mask by so many pixels; negative shrinks it", -4096, 4096),
+       fraction(app, "--feather", o.feather, "Soften the mask's edge over so many pixels to both sides", 0, 1024),
+       word(app, "--masked-content", o.masked_content, "What the masked part begins as",
+            {"original", "fill", "noise", "nothing"}),
+       app.add_flag("--only-masked", o.only_masked,
+                    "Work on the mask's surroundings alone, at the size of --width and --height"),
+       number(app, "--padding", o.padding, "Pixels around the mask that --only-masked takes in", 0, 4096),
+       word(app, "--blend", o.blend, "How the new part comes into the picture",
+            {"normal", "multiply", "screen", "overlay", "soft-light", "luminosity", "poisson"})});
+}
+
+void add_output_flags(CLI::App& app, ImageOptions& o) {
+  in_group(
+      "Output",
+      {file(app, "-o,--output", o.output,
+            "The picture, PNG or JPEG by its ending (left out, out.png); %d or %03d in it is the picture's number, "
+            "which is put before the ending where several pictures would have one name; - is stdout"),
+       number(app, "-b,--count", o.count, "Pictures for each prompt; picture i uses seed N+i", 1, 1 << 20),
+       number(app, "--batch-size", o.batch_size, "Pictures computed at once; it never changes them", 1, 64),
+       file(app, "--preview", o.preview, "Write a small preview of the unfinished picture here while it is made"),
+       number(app, "--preview-every", o.preview_every, "Steps between previews", 1, kMaxSteps),
+       file(app, "--reproduce", o.reproduce,
+            "Take the settings from this picture's metadata; flags on the command line win"),
+       file(app, "--dump-tensors", o.dump_tensors,
+            "Write prompt embeddings, latents after every step and the raw picture to a safetensors file"),
+       app.add_flag("--keep-nan", o.keep_nan, "Save a picture even if it holds NaN (else exit code 4)")});
+}
+
+const char* example_of(ImageTask task) {
+  switch (task) {
+    case ImageTask::txt2img:
+      return "sd-txt2img -p \"a red circle on a blue background\" --seed 1 -o circle.png\n"
+             "  sd-txt2img -p \"a (blue:1.3) square\" --count 4 --sampler dpmpp_2m --schedule karras -o out_%03d.png\n"
+             "  sd-txt2img --jobs jobs.jsonl --resume > records.jsonl\n"
+             "  sd-txt2img --reproduce circle.png -o again.png";
+    case ImageTask::img2img:
+      return "sd-img2img --init sketch.png -p \"a red circle\" --strength 0.6 --seed 1 -o circle.png";
+    case ImageTask::inpaint:
+      return "sd-inpaint --init photo.png --mask mask.png -p \"a red circle\" --seed 1 -o out.png\n"
+             "  sd-inpaint --init photo.png --mask-shape ellipse:64,64,30,20 --only-masked -p \"a hat\" -o out.png";
+  }
+  return "";
+}
+
+}  // namespace
+
+void define_image_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
+  add_common_options(app, o.common, example_of(task));
+  add_prompt_flags(app, o);
+  add_picture_flags(app, o, task);
+  if (task != ImageTask::txt2img) add_init_flags(app, o, task);
+  if (task == ImageTask::inpaint) add_mask_flags(app, o);
+  add_output_flags(app, o);
+}
+
+JobRules image_job_rules() {
+  return {.whole_run = {"batch-size", "vae", "embedding", "embedding-dir", "reproduce", "dump-tensors", "preview",
+                        "preview-every"},
+          .json = {}};
+}
+
+base::Json picture_settings(const ImageOptions& o, ImageTask task) {
+  base::Json s = base::Json::object();
+  s["prompt"] = o.prompt.value_or("");
+  if (o.negative) s["negative"] = *o.negative;
+  s["width"] = o.width;
+  s["height"] = o.height;
+  s["steps"] = o.steps;
+  s["cfg_scale"] = o.cfg_scale;
+  if (!o.sampler.empty()) s["sampler"] = o.sampler;
+  if (!o.schedule.empty()) s["schedule"] = o.schedule;
+  s["weighting"] = o.weighting;
+  if (o.clip_skip) s["clip_skip"] = *o.clip_skip;
+  if (!o.vae.empty()) s["vae"] = o.vae;
+  if (!o.embeddings.empty()) s["embedding"] = o.embeddings;
+  if (!o.embedding_dir.empty()) s["embedding_dir"] = o.embedding_dir;
+  s["vae_tiling"] = o.vae_tiling;
+  if (o.common.seed) s["seed"] = *o.common.seed;
+  if (task == ImageTask::txt2img) {
+    s["hires"] = o.hires;
+    s["hires_strength"] = o.hires_strength;
+    return s;
+  }
+  s["init"] = o.init;
+  s["strength"] = o.strength;
+  s["resize_mode"] = o.resize_mode;
+  if (task == ImageTask::img2img) {
+    if (!o.strength_schedule.empty()) s["strength_schedule"] = o.strength_schedule;
+    s["colour_match"] = o.colour_match;
+    return s;
+  }
+  if (!o.mask.empty()) s["mask"] = o.mask;
+  if (!o.mask_svg.empty()) s["mask_svg"] = o.mask_svg;
+  s["mask_shape"] = o.mask_shapes;
+  s["invert_mask"] = o.invert_mask;
+  s["grow"] = o.grow;
+  s["feather"] = o.feather;
+  s["masked_content"] = o.masked_content;
+  s["only_masked"] = o.only_masked;
+  s["padding"] = o.padding;
+  s["blend"] = o.blend;
+  return s;
+}
+
+}  // namespace atelier::cli

@@ -1,0 +1,403 @@
+#include "cli/image_run.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/seed.h"
+#include "base/sha256.h"
+#include "base/stop.h"
+#include "cli/default_model.h"
+#include "cli/image_job.h"
+#include "cli/image_metadata.h"
+#include "cli/output.h"
+#include "cli/plan.h"
+#include "cli/records.h"
+#include "image/write.h"
+#include "io/file_system.h"
+#include "pipelines/preview.h"
+#include "pipelines/textual_inversion.h"
+
+namespace atelier::cli {
+namespace {
+
+using base::Error;
+using base::ExitCode;
+using base::Json;
+
+constexpr std::size_t kMaxPromptBytes = 1u << 20;
+
+/// The prompt from a pipe, without its last newline; looks at the stop flag while it waits.
+std::string read_prompt() {
+  if (isatty(STDIN_FILENO)) base::log_info("reading the prompt from the terminal; Ctrl-D ends it");
+  std::string text;
+  char buffer[65536];
+  for (;;) {
+    const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
+    base::throw_if_stopped();
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw Error(ExitCode::no_input, "stdin cannot be read");
+    if (n == 0) break;
+    text.append(buffer, static_cast<std::size_t>(n));
+    if (text.size() > kMaxPromptBytes) throw Error(ExitCode::data, "stdin is longer than 1 MiB");
+  }
+  while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
+  return text;
+}
+
+/// Tensors of --dump-tensors, kept until the run is over.
+class TensorDump {
+ public:
+  void add(const std::string& name, const at::Tensor& tensor) {
+    if (!tensors_.contains(name)) tensors_[name] = tensor.detach().to(at::kCPU, at::kFloat).contiguous().clone();
+  }
+
+  void write(const std::string& path) const {
+    std::vector<io::TensorBytes> list;
+    for (const auto& [name, tensor] : tensors_) {
+      io::TensorBytes entry;
+      entry.info.name = name;
+      entry.info.dtype = io::DType::F32;
+      entry.info.shape = tensor.sizes().vec();
+      entry.data = {static_cast<const std::byte*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.nbytes())};
+      list.push_back(entry);
+    }
+    io::write_safetensors(path, list, {});
+  }
+
+ private:
+  std::map<std::string, at::Tensor> tensors_;
+};
+
+/// One run of the tool.
+class Run {
+ public:
+  Run(const ImageOptions& options, ImageTask task)
+      : options_(options), task_(task), next_seed_(options.common.seed ? *options.common.seed : base::draw_seed()) {}
+
+  int go() {
+    check_flags();
+    const std::string path = model_or_default(options_.common.model, "tiny-sd");
+    pipelines::set_threads(options_.common.threads);
+    files_ = pipelines::ImageModelFiles::open(path, {options_.common.device, options_.common.dtype}, options_.vae);
+    note_model(path);
+    if (options_.common.plan || options_.common.max_ram_bytes()) {
+      const Plan plan = make_plan();
+      if (options_.common.plan) {
+        output_.record(plan_json(plan));
+        return plan_exit_code(plan);
+      }
+      require_fit(plan);
+    }
+    read_embeddings();
+    if (!options_.common.jobs.empty()) {
+      load();
+      return run_jobs();
+    }
+    // Flags, prompt and pictures that cannot be used are found out before a large model is loaded.
+    ImageOptions o = options_;
+    if (!o.prompt) o.prompt = read_prompt();
+    o.common.seed = next_seed_;
+    ImageJob job(files_, o, task_);
+    load();
+    return run_single(job);
+  }
+
+ private:
+  /// How a job's pictures are named: by `pattern`, numbered from `first`.
+  struct Naming {
+    std::string pattern;
+    std::int64_t first = 0;
+    bool several = false;
+    std::string path(std::int64_t i) const { return picture_path(pattern, first + i, several); }
+  };
+
+  void check_flags() const {
+    const bool jobs = !options_.common.jobs.empty();
+    const auto needs = [](const char* flag, const char* other) {
+      throw Error(ExitCode::usage, fmt::format("{} needs {}", flag, other));
+    };
+    if (options_.common.resume && !jobs) needs("--resume", "--jobs");
+    if (jobs && !options_.dump_tensors.empty())
+      throw Error(ExitCode::usage, "--dump-tensors goes with a single prompt, not with --jobs");
+    if (options_.output == "-" && (jobs || options_.common.json || options_.count > 1))
+      throw Error(ExitCode::usage, "--output -: one picture without records can go to stdout");
+    check_output(options_.output);
+    if (!options_.preview.empty()) image::check_output_path(options_.preview);
+  }
+
+  static void check_output(const std::string& pattern) { image::check_output_path(picture_path(pattern, 0, false)); }
+
+  void note_model(const std::string& path) {
+    Manifest& m = *options_.common.record;
+    m.model_path = path;
+    for (const auto& file : files_.weight_files()) m.model_files.push_back(file.path);
+    m.model_files.insert(m.model_files.end(), files_.config_files.begin(), files_.config_files.end());
+    m.device = files_.device.str();
+  }
+
+  Plan make_plan() const {
+    const auto native = files_.native_size();
+    const auto scaled = [&](std::int64_t side) {
+      return static_cast<std::int64_t>(static_cast<double>(side > 0 ? side : native) * options_.hires);
+    };
+    const bool jobs = !options_.common.jobs.empty();
+    const std::int64_t batch = jobs ? options_.batch_size : std::min(options_.batch_size, options_.count);
+    const auto memory =
+        pipelines::plan_memory(files_, scaled(options_.width), scaled(options_.height), batch, options_.vae_tiling);
+    Plan plan;
+    plan.family = memory.family;
+    plan.missing = memory.missing;
+    plan.unused = memory.unused;
+    for (const auto& file : files_.weight_files()) plan.files.push_back(file.path);
+    plan.tensors = static_cast<std::uint64_t>(memory.tensors);
+    plan.parameters = static_cast<std::uint64_t>(memory.parameters);
+    plan.weights = static_cast<std::uint64_t>(memory.weight_bytes);
+    plan.cache = static_cast<std::uint64_t>(memory.cache_bytes);
+    plan.activations = static_cast<std::uint64_t>(memory.activation_bytes);
+    plan.max_ram = options_.common.max_ram_bytes();
+    return plan;
+  }
+
+  void read_embeddings() {
+    std::vector<std::string> paths = options_.embeddings;
+    std::vector<std::string> of_folder;
+    if (!options_.embedding_dir.empty()) of_folder = pipelines::embedding_files(options_.embedding_dir);
+    for (const std::string& path : paths) embeddings_.push_back(pipelines::read_textual_inversion(path, files_));
+    for (const std::string& path : of_folder) {
+      try {
+        embeddings_.push_back(pipelines::read_textual_inversion(path, files_));
+      } catch (const Error& error) {
+        base::log_warning(fmt::format("{} is left out: {}", path, error.what()));  // a folder may serve several models
+      }
+    }
+    for (const auto& embedding : embeddings_)
+      options_.common.record->adapters.push_back({{"path", embedding->path}, {"kind", "embedding"}});
+  }
+
+  void load() {
+    model_ = pipelines::ImageModel::load(files_);
+    options_.common.record->timings["load_s"] = model_->load_seconds;
+  }
+
+  int run_single(ImageJob& job) {
+    const auto count = options_.count;
+    const Naming naming{options_.output, 0, count > 1};
+    TensorDump tensors;
+    dump_ = options_.dump_tensors.empty() ? nullptr : &tensors;
+    std::int64_t damaged = 0;
+    make_pictures(job, nullptr, naming, [&](const Json& record, bool saved) {
+      damaged += saved ? 0 : 1;
+      if (!saved) return;
+      if (options_.common.json)
+        output_.record(record);
+      else if (options_.output != "-")
+        output_.text(record["path"].get<std::string>() + "\n");
+    });
+    if (dump_ != nullptr) {
+      tensors.write(options_.dump_tensors);
+      options_.common.record->outputs.push_back(options_.dump_tensors);
+    }
+    if (damaged > 0) throw nan_error(damaged, count);
+    return 0;
+  }
+
+  static Error nan_error(std::int64_t damaged, std::int64_t count) {
+    return {ExitCode::condition,
+            count == 1 ? "the picture holds NaN; nothing was saved"
+                       : fmt::format("{} of {} pictures hold NaN and were not saved", damaged, count),
+            "the weights may be damaged, or too large for the number format: try --dtype fp32; --keep-nan saves them"};
+  }
+
+  /// All pictures of a job, batch by batch; `done` gets each record, and whether its picture was saved.
+  void make_pictures(ImageJob& job, const Json& id, const Naming& naming,
+                     const std::function<void(const Json&, bool)>& done) {
+    const ImageOptions& o = job.options();
+    base::Progress progress(progress_label_, 0, "steps");
+    std::uint64_t steps = 0;
+    for (std::int64_t first = 0; first < o.count; first += options_.batch_size) {
+      const std::int64_t size = std::min(options_.batch_size, o.count - first);
+      const auto on_step = [&](const pipelines::StepReport& report) {
+        progress.update(++steps, o.count > 1 ? fmt::format("picture {} of {}, step {} of {}", first + 1, o.count,
+                                                           report.step, report.total)
+                                             : fmt::format("step {} of {}", report.step, report.total));
+        maybe_preview(report);
+      };
+      std::function<void(const std::string&, const at::Tensor&)> dump;
+      if (dump_ != nullptr && first == 0)
+        dump = [this](const std::string& name, const at::Tensor& tensor) { dump_->add(name, tensor); };
+      const auto pictures = job.make(*model_, embeddings_, first, size, on_step, dump);
+      for (std::size_t k = 0; k < pictures.size(); ++k) {
+        const auto index = first + static_cast<std::int64_t>(k);
+        save(job, id, naming, index, pictures[k], done);
+      }
+    }
+  }
+
+  void save(const ImageJob& job, const Json& id, const Naming& naming, std::int64_t index, const MadePicture& made,
+            const std::function<void(const Json&, bool)>& done) {
+    options_.common.record->seeds.push_back(made.seed);
+    if (!made.finite && !job.options().keep_nan) {
+      done({}, false);
+      return;
+    }
+    if (!made.finite) base::log_warning(fmt::format("picture {} holds NaN", index));
+    ImageOptions own = job.options();
+    own.common.seed = made.seed;
+    const auto start = std::chrono::steady_clock::now();
+    const std::string path = naming.path(index);
+    const std::string bytes = image::write_image(
+        path, made.picture, picture_metadata(own, task_, files_, job.sampler(), *options_.common.record));
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (path != "/dev/stdout") options_.common.record->outputs.push_back(path);
+    done(record_of(id, index, path, bytes, made, seconds), true);
+  }
+
+  Json record_of(const Json& id, std::int64_t index, const std::string& path, const std::string& bytes,
+                 const MadePicture& made, double save_seconds) const {
+    Json record = Json::object();
+    if (!id.is_null()) record["id"] = id;
+    record["index"] = index;
+    record["path"] = path;
+    record["sha256"] = base::sha256_hex(bytes);
+    record["seed"] = made.seed;
+    record["width"] = made.picture.width;
+    record["height"] = made.picture.height;
+    record["timings"] = {
+        {"load_s", model_->load_seconds},
+        {"text_s", made.text_seconds},
+        {"encode_s", made.encode_seconds},
+        {"denoise_s", made.denoise_seconds},
+        {"step_s", made.denoise_seconds / static_cast<double>(std::max<std::int64_t>(1, made.evaluations))},
+        {"decode_s", made.decode_seconds},
+        {"save_s", save_seconds}};
+    return record;
+  }
+
+  void maybe_preview(const pipelines::StepReport& report) {
+    const auto every = static_cast<std::size_t>(options_.preview_every);
+    if (options_.preview.empty() || report.step % every != 0 || !report.denoised.defined()) return;
+    if (!preview_) preview_ = std::make_unique<pipelines::LatentPreview>(*model_);
+    const auto enlarge = std::max<std::int64_t>(1, model_->vae->downscale() / 2);
+    image::write_image(options_.preview, preview_->draw(report.denoised[0], enlarge), {}, {.png_compression = 1});
+  }
+
+  int run_jobs() {
+    JobReader reader(options_.common.jobs);
+    RecordWriter records(output_, "", options_.common.resume);
+    try {
+      while (const auto job = reader.next()) take_job(*job, records);
+    } catch (const base::Stopped&) {
+      records.stop();
+    }
+    return records.finish();
+  }
+
+  void take_job(const Job& job, RecordWriter& records) {
+    const std::uint64_t place = records.reserve();
+    const std::int64_t number = next_number_;
+    try {
+      if (job.error) throw Error(*job.error);
+      const auto define = [this](CLI::App& app, ImageOptions& o) { define_image_flags(app, o, task_); };
+      ImageOptions o = job_options(options_, define, job.fields, image_job_rules());
+      const bool own_seed = job.fields.contains("seed") && !job.fields["seed"].is_null();
+      const bool own_output = job.fields.contains("output") && !job.fields["output"].is_null();
+      // Every job moves the counters, so that seeds and names do not depend on what was done earlier.
+      if (!own_seed) o.common.seed = next_seed_;
+      next_seed_ += static_cast<std::uint64_t>(o.count);
+      next_number_ += o.count;
+      check_output(o.output);
+      if (picture_path(o.output, 0, false) == "/dev/stdout")
+        throw Error(ExitCode::usage, "\"output\": a job's picture cannot go to stdout");
+      const Naming naming{o.output, own_output ? 0 : number, own_output ? o.count > 1 : true};
+      if (options_.common.resume && skip_done(job, o.count, naming, place, records)) return;
+      if (!o.prompt) throw Error(ExitCode::usage, "no prompt: the job has no \"prompt\"");
+      run_job(job, std::move(o), naming, place, records);
+    } catch (const base::Stopped&) {
+      throw;
+    } catch (const Error& error) {
+      records.fail(place, job.id, describe_failure(error));
+    }
+  }
+
+  /// Whether an earlier run left the job's records or all of its pictures.
+  static bool skip_done(const Job& job, std::int64_t count, const Naming& naming, std::uint64_t place,
+                        RecordWriter& records) {
+    if (records.done(job.id, static_cast<std::size_t>(count))) {
+      records.skip(place, job.id);
+      return true;
+    }
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::error_code failed;
+      if (!std::filesystem::is_regular_file(naming.path(i), failed)) return false;
+    }
+    records.put(place, {});
+    return true;
+  }
+
+  void run_job(const Job& job, ImageOptions o, const Naming& naming, std::uint64_t place, RecordWriter& records) {
+    const std::int64_t count = o.count;
+    progress_label_ = "job " + (job.id.is_string() ? base::printable(job.id.get<std::string>()) : job.id.dump());
+    ImageJob image_job(files_, std::move(o), task_);
+    std::vector<Json> made;
+    make_pictures(image_job, job.id, naming, [&](const Json& record, bool saved) {
+      if (saved) made.push_back(record);
+    });
+    const auto damaged = count - static_cast<std::int64_t>(made.size());
+    if (damaged > 0) throw nan_error(damaged, count);
+    records.put(place, made);
+  }
+
+  const ImageOptions& options_;
+  ImageTask task_;
+  std::uint64_t next_seed_;
+  std::int64_t next_number_ = 0;  ///< of the next picture that the command line's --output names
+  Output output_;
+  pipelines::ImageModelFiles files_;
+  std::shared_ptr<const pipelines::ImageModel> model_;
+  ImageJob::Embeddings embeddings_;
+  std::unique_ptr<pipelines::LatentPreview> preview_;
+  TensorDump* dump_ = nullptr;
+  std::string progress_label_ = "denoising";
+};
+
+}  // namespace
+
+int run_images(const ImageOptions& options, ImageTask task, const std::set<std::string>& given) {
+  if (options.reproduce.empty()) return Run(options, task).go();
+  if (!options.common.jobs.empty())
+    throw Error(ExitCode::usage, "--reproduce makes one picture again: --jobs does not go with it");
+  Json settings = settings_of_picture(options.reproduce, task);
+  for (const std::string& key : given) settings.erase(key);
+  const auto define = [task](CLI::App& app, ImageOptions& o) { define_image_flags(app, o, task); };
+  return Run(job_options(options, define, settings, {}), task).go();
+}
+
+int image_main(int argc, char** argv, const std::string& name, const std::string& description, ImageTask task) {
+  return run_main(argc, argv, name, description, [task](CLI::App& app) {
+    const auto options = std::make_shared<ImageOptions>();
+    // Inpainting repaints what is masked altogether unless told otherwise, as diffusers does.
+    if (task == ImageTask::inpaint) options->strength = 1;
+    define_image_flags(app, *options, task);
+    return [options, task, &app] {
+      std::set<std::string> given;
+      for (const CLI::Option* option : app.get_options()) {
+        if (option->count() == 0) continue;
+        std::string key = option->get_single_name();
+        std::replace(key.begin(), key.end(), '-', '_');
+        given.insert(key);
+      }
+      return run_images(*options, task, given);
+    };
+  });
+}
+
+}  // namespace atelier::cli

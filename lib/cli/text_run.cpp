@@ -1,0 +1,41 @@
+#include "cli/text_run.h"
+
+#include <filesystem>
+
+#include "cli/default_model.h"
+
+namespace atelier::cli {
+
+using pipelines::TextModelFiles;
+
+TextModelFiles open_text_files(const CommonOptions& options) {
+  const std::string path = model_or_default(options.model);
+  pipelines::set_threads(options.threads);
+  TextModelFiles files = TextModelFiles::open(path, {options.device, options.dtype});
+  Manifest& m = *options.record;
+  m.model_path = path;
+  for (const auto& file : files.weights->files()) m.model_files.push_back(file.path);
+  for (const char* name : {"config.json", "generation_config.json", "tokenizer.model", "tokenizer.json",
+                           "tokenizer_config.json", "chat_template.jinja"})
+    if (std::filesystem::exists(files.folder + "/" + name)) m.model_files.push_back(files.folder + "/" + name);
+  m.device = files.device.str();
+  return files;
+}
+
+Plan text_plan(const CommonOptions& options, const TextModelFiles& files, std::int64_t positions, std::int64_t batch) {
+  const auto memory = pipelines::plan_memory(files, positions, batch);
+  Plan plan;
+  plan.family = memory.family;
+  plan.missing = memory.missing;
+  plan.unused = memory.unused;
+  for (const auto& file : files.weights->files()) plan.files.push_back(file.path);
+  plan.tensors = static_cast<std::uint64_t>(memory.tensors);
+  plan.parameters = static_cast<std::uint64_t>(memory.parameters);
+  plan.weights = static_cast<std::uint64_t>(memory.weight_bytes);
+  plan.cache = static_cast<std::uint64_t>(memory.cache_bytes);
+  plan.activations = static_cast<std::uint64_t>(memory.activation_bytes);
+  plan.max_ram = options.max_ram_bytes();
+  return plan;
+}
+
+}  // namespace atelier::cli

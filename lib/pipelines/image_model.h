@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "io/weight_source.h"
+#include "models/clip/text_encoder.h"
+#include "models/unet/unet.h"
+#include "models/vae/autoencoder.h"
+#include "pipelines/text_model.h"
+#include "text/clip_tokenizer.h"
+
+namespace atelier::pipelines {
+
+enum class ImageFamily { sd1, sd2, sdxl, sdxl_refiner };
+std::string_view family_name(ImageFamily family);
+
+/// One of a model's CLIP text encoders, not yet loaded.
+struct TextEncoderFiles {
+  models::clip::TextConfig config;
+  std::shared_ptr<io::WeightSource> weights;
+  std::string tokenizer_folder;
+};
+
+/// The files and headers of a Stable Diffusion model: everything that can be known without reading a weight.
+struct ImageModelFiles {
+  std::string path;
+  ImageFamily family = ImageFamily::sd1;
+  std::vector<TextEncoderFiles> text_encoders;  ///< one; with SDXL CLIP-L and bigG
+  models::unet::Config unet_config;
+  std::shared_ptr<io::WeightSource> unet;
+  base::Json vae_json;
+  std::string vae_config_path;
+  std::shared_ptr<io::WeightSource> vae;
+  base::Json scheduler_json;
+  std::string scheduler_path;             ///< names the configuration in errors
+  bool zero_empty_negative = false;       ///< SDXL: no negative prompt is a zero embedding
+  bool aesthetic_score = false;           ///< SDXL's refiner is told a score instead of a target size
+  std::vector<std::string> config_files;  ///< everything read besides weights
+  at::Device device{at::kCPU};
+  at::ScalarType dtype{at::kFloat};
+
+  /// `path`: a diffusers folder (model_index.json; weights plain, sharded or of a variant like fp16). `vae`: another
+  /// autoencoder's folder, or "". dtype auto is the UNet's own; float16 becomes float32 on a CPU. Error(no_input) where a part
+  /// is missing, Error(data) where one is malformed or of a kind that is not supported.
+  static ImageModelFiles open(const std::string& path, const Placement& placement, const std::string& vae = {});
+
+  /// Pixels per latent along each side, and the size of picture that the UNet was trained on.
+  std::int64_t downscale() const;
+  std::int64_t native_size() const;
+  std::vector<io::WeightFile> weight_files() const;
+};
+
+struct ImageTextEncoder {
+  std::shared_ptr<const text::ClipTokenizer> tokenizer;
+  std::shared_ptr<models::clip::TextEncoder> network;
+};
+
+/// A loaded Stable Diffusion 1.x, 2.x or SDXL.
+struct ImageModel {
+  ImageFamily family = ImageFamily::sd1;
+  std::vector<ImageTextEncoder> text_encoders;
+  std::shared_ptr<models::unet::UNet> unet;
+  std::shared_ptr<models::vae::Autoencoder> vae;
+  base::Json scheduler_json;
+  std::string scheduler_path;
+  bool zero_empty_negative = false, aesthetic_score = false;
+  double load_seconds = 0;
+
+  /// Looks at the stop flag between tensors.
+  static std::shared_ptr<const ImageModel> load(const ImageModelFiles& files);
+
+  at::ScalarType dtype() const { return unet->dtype(); }
+  at::Device device() const { return unet->device(); }
+  bool is_xl() const { return family == ImageFamily::sdxl || family == ImageFamily::sdxl_refiner; }
+};
+
+/// What --plan prints for pictures of this size, so many at once.
+MemoryPlan plan_memory(const ImageModelFiles& files, std::int64_t width, std::int64_t height, std::int64_t batch,
+                       bool tiled_vae);
+
+}  // namespace atelier::pipelines

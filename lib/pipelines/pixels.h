@@ -1,0 +1,18 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "image/image.h"
+
+namespace atelier::pipelines {
+
+/// Pixels as the autoencoder wants them: (1, 3, height, width) f32 in [-1, 1]. The picture must have 3 channels.
+at::Tensor to_tensor(const image::Image& picture);
+
+/// A mask as latents see it: (1, 1, height, width) f32, 1 where the mask is at least 128, else 0.
+at::Tensor to_tensor(const image::Mask& mask, int threshold);
+
+/// One picture (3, height, width) about [-1, 1] as pixels, clamped and rounded as diffusers does; NaN becomes 0.
+image::Image to_image(const at::Tensor& picture);
+
+}  // namespace atelier::pipelines
