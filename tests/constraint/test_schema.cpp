@@ -111,7 +111,8 @@ TEST_CASE("texts that a schema takes, and others") {
 TEST_CASE("keywords that are unknown, unsupported or malformed are refused by name and path") {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {R"({"contains":{}})", R"(schema: #: "contains" is not supported)"},
-      {R"({"properties":{"a":{"unevaluatedProperties":false}}})", R"(#/properties/a: "unevaluatedProperties" is not supported)"},
+      {R"({"properties":{"a":{"unevaluatedProperties":false}}})",
+       R"(#/properties/a: "unevaluatedProperties" is not supported)"},
       {R"({"items":{"propertys":{}}})", R"(#/items: "propertys" is no keyword)"},
       {R"({"anyOf":[{"type":"strnig"}]})", R"(#/anyOf/0: "type" is "strnig")"},
       {R"({"type":7})", R"(#: "type" must be)"},

@@ -149,10 +149,12 @@ ConstraintState& ConstraintState::advance(TokenId id) {
   for (const char byte : constraint_->vocabulary_->bytes(id)) {
     p.stacks = p.machine.step(p.stacks, static_cast<unsigned char>(byte));
     text_ += byte;
-    if (p.machine.captures()) p.cursor.feed(text_);
+    if (p.machine.captures()) {
+      p.cursor.feed(text_);
+      p.stacks = p.machine.settle(p.stacks, text_, p.cursor);
+    }
   }
   if (p.stacks.empty()) throw Error(ExitCode::internal, "a token that the constraint does not allow");
-  if (p.machine.captures()) p.stacks = p.machine.settle(p.stacks, text_, p.cursor);
   if (!p.plan.empty()) ++p.planned;
   --left_;
   return *this;

@@ -25,6 +25,7 @@ std::map<std::string, std::string, std::less<>> make_table() {
                            "){1,4}|(" + h + ":){1,2}(:" + h + "){1,5}|" + h + ":(:" + h + "){1,6}|:(:" + h +
                            "){1,7}|::)";
   const std::string atom = "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]{1,20}";
+  const std::string uri_atom = "[a-zA-Z0-9!$&'*+_~-]{1,20}";  // without what a URI wants escaped
   const std::string pchar = "([a-zA-Z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})";
   const std::string path = "(/" + pchar + "*)*";
   const std::string query = "(\\?(" + pchar + "|[/?])*)?(#(" + pchar + "|[/?])*)?";
@@ -43,7 +44,7 @@ std::map<std::string, std::string, std::less<>> make_table() {
       {"hostname", host},
       {"ipv4", ipv4},
       {"ipv6", ipv6},
-      {"uri", "(https?|ftp)://" + host + "(:[0-9]{1,4})?" + path + query + "|(mailto:" + atom + "@" + domain +
+      {"uri", "(https?|ftp)://" + host + "(:[0-9]{1,4})?" + path + query + "|(mailto:" + uri_atom + "@" + domain +
                   "|urn:[a-z0-9]{2,31}:" + pchar + "+)"},
       {"uri-reference", "((https?|ftp)://" + host + "(:[0-9]{1,4})?)?(/" + pchar + "+)*" + query},
       {"uuid", "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"},

@@ -58,8 +58,8 @@ struct GrammarNode {
   Kind kind = Kind::nothing;
   Expr lexeme = Regular::nothing;
   std::vector<NodeId> parts = {};  ///< alternatives, sequence
-  std::uint32_t rule = 0;     ///< object, array: which
-  bool comparable = true;     ///< lexeme: equal values are equal texts (not so with fractions)
+  std::uint32_t rule = 0;          ///< object, array: which
+  bool comparable = true;          ///< lexeme: equal values are equal texts (not so with fractions)
   std::uint32_t cost = Regular::unreachable;
 };
 

@@ -32,14 +32,14 @@ class Machine {
   std::uint32_t cost(const Stacks& stacks) const;
   /// Tokens that fit and leave a text that `limit` further tokens can finish. Valid until the next call.
   std::span<const std::uint64_t> mask(const Stacks& stacks, std::uint32_t limit);
-  /// After a whole token: objects and unique arrays take note of the last key or item. `text` and `cursor`: what stands
+  /// After a byte that was really said: objects and unique arrays take note of the last key or item. `text` and `cursor`: what stands
   /// there now.
   Stacks settle(const Stacks& stacks, std::string_view text, const JsonCursor& cursor);
 
   bool captures() const { return grammar_->captures; }
   bool grown() const {
     const Regular& r = grammar_->regular;
-    return r.states() > 50000 || r.work() > 100'000'000 || entries_.size() > 1000000;
+    return r.states() > 50000 || r.work() > 20'000'000 || entries_.size() > 1000000;
   }
   const Vocabulary& vocabulary() const { return grammar_->lexemes.vocabulary(); }
 

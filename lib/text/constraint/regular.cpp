@@ -12,9 +12,9 @@ namespace atelier::text::constraint {
 namespace {
 
 constexpr std::size_t most_expressions = 8u << 20;
-constexpr std::size_t most_states = 100000;   // 1 KB each
-constexpr std::uint64_t most_work = 400'000'000;  // a few seconds
-constexpr std::size_t most_explored = 20000;  // by one intersection
+constexpr std::size_t most_states = 100000;      // 1 KB each
+constexpr std::uint64_t most_work = 60'000'000;  // a few seconds
+constexpr std::size_t most_explored = 20000;     // by one intersection
 
 [[noreturn]] void too_complex(std::size_t states) {
   throw base::Error(base::ExitCode::data, fmt::format("too complex: its automaton has more than {} states", states));
