@@ -171,7 +171,7 @@ TEST_CASE("positions can be taken out of a cache") {
     const auto [wanted_k, wanted_v] = expected.layers[0].past();
     REQUIRE(k.sizes() == wanted_k.sizes());
     CHECK((k - wanted_k).abs().max().item<double>() < 1e-4);
-    CHECK(at::equal(v, wanted_v));
+    CHECK((v - wanted_v).abs().max().item<double>() < 1e-4);
     CHECK(step(*model, {5}, {&whole}).isfinite().all().item<bool>());
   }
   // The window of a sliding layer (16) no longer has what lies before the cut.
