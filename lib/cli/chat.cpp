@@ -5,6 +5,9 @@
 #include <cstdlib>
 #include <string_view>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <poll.h>
 #include <unistd.h>
 
@@ -110,11 +113,16 @@ void check_flags(const ChatOptions& o) {
   translation_of(o.variants);
 }
 
-/// oneDNN, with which LibTorch multiplies bf16 matrices, keeps 1024 compiled products, one for every number of rows. The turns
-/// of a long conversation all differ in length: a few are enough, and memory stays as it is. What the user set counts.
-void bound_shape_caches() {
-  setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32", /*overwrite=*/0);
-  setenv("LRU_CACHE_CAPACITY", "32", /*overwrite=*/0);
+/// Keeps a long conversation, whose turns all differ in length, from growing. oneDNN, with which LibTorch multiplies bf16
+/// matrices, keeps 1024 compiled products, one for every number of rows: a few are enough (what the user set counts). And
+/// glibc, left alone, moves ever larger blocks from mappings of their own into a heap that falls to pieces.
+void keep_memory_even() {
+  setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16", /*overwrite=*/0);
+  setenv("LRU_CACHE_CAPACITY", "16", /*overwrite=*/0);
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 64 << 10);
+  mallopt(M_TRIM_THRESHOLD, 128 << 10);
+#endif
 }
 
 class Run {
@@ -126,7 +134,7 @@ class Run {
 
   int go() {
     check_flags(options_);
-    bound_shape_caches();
+    keep_memory_even();
     files_ = open_text_files(options_.common);
     variant_ = variant_of(options_.variants, files_);
     if (options_.common.plan || options_.common.max_ram_bytes()) {

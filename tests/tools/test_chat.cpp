@@ -102,7 +102,7 @@ TEST_CASE("broken histories are refused with one line") {
   refused("{", "bad.json: ");
   refused("3", "expected a list of messages");
   refused("{}", "expected a list of messages");
-  refused("[]", "nothing to answer");
+  refused("[]", "no user's message: nothing to answer");
   refused(R"([{"role":"usr","content":"x"}])", "message 1: unknown role \"usr\"");
   refused(R"([{"role":"user","content":"a"},{"role":"user","content":"b"}])", "message 2: two user turns in a row");
   refused(R"([{"role":"user","content":"a"},{"role":"model","content":"b"}])", "nothing to answer");
@@ -114,6 +114,15 @@ TEST_CASE("broken histories are refused with one line") {
   check_chat_failure(chat({"--messages", folder.file("missing.json")}), 66, "missing.json");
   check_chat_failure(chat({"--messages", "[]", "--load", "x"}), 64, "does not go with");
   check_chat_failure(chat({"--quiet"}, "\xff\n"), 65, "UTF-8");
+}
+
+TEST_CASE("--help shows the shapes of values, on lines that fit") {
+  const Result result = chat({"--help"});
+  for (const char* part : {"--translate FROM:TO", "--safety POLICY[:LEVEL],...", "--variant auto|plain|", "/help lists the commands"}) {
+    INFO(part);
+    CHECK(result.out.find(part) != std::string::npos);
+  }
+  for (const std::string& line : result.out_lines()) CHECK(line.size() <= 100);
 }
 
 TEST_CASE("a full context forgets the oldest turns and says how many") {
@@ -141,5 +150,5 @@ TEST_CASE("200 turns take no more memory than 50") {
   };
   const double few = peak(50), many = peak(200);
   MESSAGE("peak: " << few / 1e6 << " MB after 50 turns, " << many / 1e6 << " MB after 200");
-  CHECK(many < few * 1.05);
+  CHECK(many < few * 1.03);
 }
