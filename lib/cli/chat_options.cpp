@@ -52,8 +52,8 @@ void define_chat_flags(CLI::App& app, ChatOptions& o) {
                      "  gemma-chat --messages session.json --json --seed 1\n"
                      "  printf 'Hello!\\nWho are you?\\n' | gemma-chat\n\n"
                      "On a terminal: /help lists the commands; a line that ends in \\ goes on, and \"\"\" begins and ends\n"
-                     "  several; Ctrl-C stops the reply, Ctrl-D leaves. From a pipe each line is one turn, blank ones do not "
-                     "count.");
+                     "  several; Ctrl-C stops the reply, Ctrl-D leaves.\n"
+                     "  From a pipe each line is one turn, blank ones do not count.");
   add_conversation_flags(app, o);
   add_generation_flags(app, o.generation);
   add_variant_flags(app, o.variants);

@@ -228,9 +228,17 @@ class TerminalChat {
     const std::size_t split = text.find_first_of(" =\t");
     if (split == std::string::npos) throw Error(ExitCode::usage, "/set wants a name and a value", "/set temperature 0.5");
     const std::string name = text.substr(0, split), value(trimmed(std::string_view(text).substr(split + 1)));
-    if (name != "status") return driver_.set_option(name, value);
+    if (name != "status") return set_option(name, value);
     if (value != "on" && value != "off") throw Error(ExitCode::usage, "/set status: on or off");
     status_ = value == "on";
+  }
+
+  void set_option(const std::string& name, const std::string& value) {
+    try {
+      driver_.set_option(name, value);
+    } catch (const Error& error) {
+      throw Error(error.code(), error.what(), error.hint().empty() ? "/set alone shows names and values" : error.hint());
+    }
   }
 
   void reset() {

@@ -70,7 +70,7 @@ void add_generation_flags(CLI::App& app, GenerationFlags& f) {
       ->type_name("X");
   number("--frequency-penalty", s.frequency_penalty, "The same, as often as the reply holds them", in_range(-100, 100))
       ->type_name("X");
-  add_list(app, "--stop", f.stop, "End the reply before this text (repeatable)")->type_name("TEXT")->group(group);
+  add_list(app, "--stop", f.stop, "End the reply before this text")->type_name("TEXT")->group(group);
   app.add_option("--truncate", f.truncate,
                  "Cut a prompt longer than the context: head drops its beginning, tail its end, middle what lies "
                  "between; room for "

@@ -59,7 +59,7 @@ std::string value_name(const CLI::Option& option) {
   const auto choices = choices_of(option);
   if (!choices.empty()) return fmt::format(" {}", fmt::join(choices, "|"));
   const std::string type = option.get_type_name();
-  const std::string name = type.substr(0, type.find(':'));
+  const std::string name = type.substr(0, type.find(":{"));  // CLI11 appends the choices
   return " " + (name == "INT" || name == "UINT" ? "N" : name == "FLOAT" ? "X" : name.empty() ? "TEXT" : name);
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <csignal>
 
+#include <fmt/format.h>
+
 #include "base/error.h"
 #include "base/stop.h"
 #include "text/function_calls.h"
@@ -82,7 +84,8 @@ Prompt ChatSession::fitting_prompt(PromptOptions options, std::int64_t room) {
 }
 
 ChatReply ChatSession::answer(GenerationRequest request, const PromptOptions& options) {
-  if (!awaits_answer()) throw base::Error(base::ExitCode::data, "the last message is the model's: nothing to answer");
+  if (!awaits_answer())
+    throw base::Error(base::ExitCode::data, fmt::format("{}: nothing to answer", turns() == 0 ? "there is no user's message" : "the last message is the model's"));
   ChatReply reply;
   const std::int64_t before = forgotten_;
   Prompt prompt = fitting_prompt(options, request.max_tokens);

@@ -59,6 +59,7 @@ TEST_CASE("a conversation, its commands, and the way out") {
   CHECK(t.say("/set", "temperature"));
   CHECK(t.say("/set temperature 0"));
   CHECK(t.say("/set temprature 0", "did you mean"));
+  CHECK(t.say("/set warmth 0", "/set alone shows"));
   CHECK(t.say("/set status on"));
   CHECK(t.say("Who are you?", "tok/s"));
   CHECK(t.say("/retry", "tok/s"));
