@@ -1,7 +1,7 @@
 #include "pipelines/safety.h"
 
-#include "support/errors.h"
 #include "support/doctest_last.h"
+#include "support/errors.h"
 
 namespace {
 

@@ -145,7 +145,7 @@ TEST_CASE("a constraint leaves its tokens only, before any filter") {
   for (const TokenId id : {3, 64, 70, 199}) allowed[id / 64] |= std::uint64_t{1} << (id % 64);
   base::Generator generator(1);
   std::map<TokenId, int> counts;
-  for (int i = 0; i < 4000; ++i) ++counts[pipelines::sample(logits, {}, {.temperature = 1}, generator, allowed)];
+  for (int i = 0; i < 4000; ++i) ++counts[pipelines::sample(logits, {}, open_options, generator, allowed)];
   CHECK(counts.size() == 4);
   const auto all = pipelines::filtered_distribution(logits, {}, {.top_k = 2, .top_p = 1}, allowed);
   REQUIRE(all.size() == 2);  // 3 % 7 and 199 % 7 are 3, the others less
