@@ -156,13 +156,14 @@ class Stream {
   /// Whether a step of the constraint succeeds; a row whose constraint grows too complex fails alone.
   template <typename Step>
   bool keeps(Step step) {
+    const auto begin = Clock::now();
     try {
       step();
-      return true;
     } catch (const base::Error& error) {
       result_.failure = error;
-      return false;
     }
+    result_.constraint_seconds += seconds_since(begin);
+    return !result_.failure;
   }
 
   /// Leaves only what the constraint allows; the end only where the text conforms as it is.

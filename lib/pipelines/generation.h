@@ -47,6 +47,7 @@ struct GenerationResult {
   std::int64_t prompt_tokens = 0, decoded_tokens = 0;
   std::int64_t prefilled_tokens = 0;  ///< of the prompt, those that went through the network; the rest came from a cache
   double prefill_seconds = 0, decode_seconds = 0;
+  double constraint_seconds = 0;  ///< of decode_seconds: finding out which tokens the constraint allows
 };
 
 /// Continues prompts, several at a time. Rows of a batch do not influence one another: a result is the same bytes whatever

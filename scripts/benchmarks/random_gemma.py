@@ -1,7 +1,7 @@
-"""A folder of the Gemma 2 2B shape with random weights, for speed and memory only.
+"""Gemma 2 folders with random weights: the 2B shape for speed and memory, a small one for what must hold of any model.
 
-The tokenizer is the shipped model's, filled up with pseudo-words to 256,000 pieces, so that opening costs what it costs
-with a published folder.
+The tokenizer is the shipped model's; at the 2B shape it is filled up with pseudo-words to 256,000 pieces, so that opening
+costs what it costs with a published folder.
 """
 import json
 import os
@@ -16,12 +16,17 @@ CONFIG = {
     "torch_dtype": "bfloat16", "vocab_size": 256000}
 
 
-def tensors():
+SMALL = {**CONFIG, "head_dim": 32, "hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 1024,
+         "num_attention_heads": 2, "num_hidden_layers": 2, "num_key_value_heads": 1, "query_pre_attn_scalar": 32,
+         "sliding_window": 128, "vocab_size": 4096}
+
+
+def tensors(config):
     """Names and shapes, as in the published checkpoint."""
-    d, f = CONFIG["hidden_size"], CONFIG["intermediate_size"]
-    q, kv = 8 * 256, 4 * 256
-    yield "model.embed_tokens.weight", (CONFIG["vocab_size"], d)
-    for i in range(CONFIG["num_hidden_layers"]):
+    d, f = config["hidden_size"], config["intermediate_size"]
+    q, kv = config["num_attention_heads"] * config["head_dim"], config["num_key_value_heads"] * config["head_dim"]
+    yield "model.embed_tokens.weight", (config["vocab_size"], d)
+    for i in range(config["num_hidden_layers"]):
         layer = f"model.layers.{i}."
         for norm in ("input", "post_attention", "pre_feedforward", "post_feedforward"):
             yield f"{layer}{norm}_layernorm.weight", (d,)
@@ -32,28 +37,28 @@ def tensors():
     yield "model.norm.weight", (d,)
 
 
-def write_tokenizer(folder, source):
+def write_tokenizer(folder, source, config):
     from sentencepiece import sentencepiece_model_pb2 as pb
     model = pb.ModelProto()
     with open(os.path.join(source, "tokenizer.model"), "rb") as f:
         model.ParseFromString(f.read())
     lowest = min(p.score for p in model.pieces)
-    for i in range(CONFIG["vocab_size"] - len(model.pieces)):
+    for i in range(config["vocab_size"] - len(model.pieces)):
         model.pieces.add(piece=f"\u2581filler{i}x", score=lowest - 1 - i, type=pb.ModelProto.SentencePiece.NORMAL)
     with open(os.path.join(folder, "tokenizer.model"), "wb") as f:
         f.write(model.SerializeToString())
 
 
-def make(folder, tokenizer_source):
+def make(folder, tokenizer_source, config=CONFIG):
     import torch
     from safetensors.torch import save_file
     partial = folder + ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     os.makedirs(partial)
-    write_tokenizer(partial, tokenizer_source)
+    write_tokenizer(partial, tokenizer_source, config)
     generator = torch.Generator().manual_seed(0)
-    weights = {name: torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02, generator=generator) for name, shape in tensors()}
+    weights = {name: torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02, generator=generator) for name, shape in tensors(config)}
     save_file(weights, os.path.join(partial, "model.safetensors"), metadata={"format": "pt"})
     with open(os.path.join(partial, "config.json"), "w", encoding="utf-8") as f:
-        json.dump(CONFIG, f, indent=1)
+        json.dump(config, f, indent=1)
     os.replace(partial, folder)
