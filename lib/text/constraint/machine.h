@@ -39,7 +39,7 @@ class Machine {
   bool captures() const { return grammar_->captures; }
   bool grown() const {
     const Regular& r = grammar_->regular;
-    return r.states() > 50000 || r.work() > 20'000'000 || entries_.size() > 1000000;
+    return r.states() > 50000 || r.work() > 7'000'000 || entries_.size() > 1000000;
   }
   const Vocabulary& vocabulary() const { return grammar_->lexemes.vocabulary(); }
 

@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t most_expressions = 8u << 20;
 constexpr std::size_t most_states = 100000;      // 1 KB each
-constexpr std::uint64_t most_work = 60'000'000;  // a few seconds
+constexpr std::uint64_t most_work = 20'000'000;  // a second or two
 constexpr std::size_t most_explored = 20000;     // by one intersection
 
 [[noreturn]] void too_complex(std::size_t states) {
@@ -158,7 +158,7 @@ void Regular::drop_covered(std::vector<Expr>& parts) {
 void Regular::spend(std::uint64_t steps) {
   work_ += steps;
   if (work_ > most_work)
-    throw base::Error(base::ExitCode::data, "too complex: its automaton takes more than seconds to compute");
+    throw base::Error(base::ExitCode::data, "too complex: its automaton would take too long to compute");
 }
 
 Expr Regular::alt(std::vector<Expr> parts) {
