@@ -123,7 +123,8 @@ class Run {
     safety_.load({options_.common.device, options_.common.dtype});
     if (!options_.prompt_cache.folder.empty())
       prompt_cache_ = std::make_unique<pipelines::PromptCache>(
-          options_.prompt_cache.folder, base::parse_bytes(options_.prompt_cache.limit), files_, std::vector<std::string>{});
+          options_.prompt_cache.folder, base::parse_bytes(options_.prompt_cache.limit), files_,
+          /*adapters=*/std::vector<std::string>{});
     return options_.common.jobs.empty() ? run_single(text) : run_jobs();
   }
 

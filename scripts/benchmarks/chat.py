@@ -120,7 +120,7 @@ def main(argv):
         if not os.path.isdir(a.model):
             print("making random weights of the Gemma 2 2B shape (5.2 GB) in .cache/bench ...", file=sys.stderr)
             random_gemma.make(a.model, SHIPPED)
-    texts = [f"Gemma 2 2B shape, bf16, random weights, {a.threads} threads, {processor()}.\n"]
+    texts = [f"{a.threads} threads, {processor()}. Constraints and prompt cache at the Gemma 2 2B shape, bf16, random weights.\n"]
     for part in PARTS:
         if part in a.parts:
             texts.append({"constraints": constraints, "cache": cache, "turns": turns}[part](a))

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "text/tokenizer.h"
 #include "tools/chat.h"
 
 namespace {
@@ -191,7 +192,9 @@ TEST_CASE("safety: a model that always says Yes blocks, one that says No does no
   const Json& embedding = tensors["model.embed_tokens.weight"];
   const std::size_t begin = 8 + header + embedding["data_offsets"][0].get<std::size_t>();
   const std::size_t row = embedding["shape"][1].get<std::size_t>() * 2;
-  constexpr std::size_t yes = 891, no = 809;
+  const auto tokenizer = text::Tokenizer::open(shipped);
+  REQUIRE((tokenizer->find("Yes") && tokenizer->find("No")));
+  const auto yes = static_cast<std::size_t>(*tokenizer->find("Yes")), no = static_cast<std::size_t>(*tokenizer->find("No"));
   std::swap_ranges(weights.begin() + static_cast<std::ptrdiff_t>(begin + yes * row),
                    weights.begin() + static_cast<std::ptrdiff_t>(begin + (yes + 1) * row),
                    weights.begin() + static_cast<std::ptrdiff_t>(begin + no * row));
