@@ -57,10 +57,16 @@ StrengthSchedule parse_schedule(const std::string& text) {
 
 void check_text(const std::string& text, const char* flag) {
   if (!text::is_utf8(text)) throw Error(ExitCode::data, fmt::format("{} is not valid UTF-8", flag));
+}
+
+/// As in A1111, tags count in the prompt only.
+std::string without_tags(const std::string& negative) {
   std::vector<text::LoraTag> tags;
-  text::take_lora_tags(text, tags);
+  std::string text = text::take_lora_tags(negative, tags);
   if (!tags.empty())
-    throw Error(ExitCode::unavailable, fmt::format("<lora:{}>: LoRA is not there yet", base::printable(tags[0].name)));
+    base::log_warning(fmt::format("<lora:{}> in the negative prompt has no effect; its place is the prompt",
+                                  base::printable(tags[0].name)));
+  return text;
 }
 
 /// The folder's own rounding of a given picture's size.
@@ -76,6 +82,15 @@ pipelines::MaskedContent masked_content(const std::string& name) {
                              : MaskedContent::original;
 }
 
+/// Evaluations of a run of this strength.
+std::uint64_t evaluations_of(const schedulers::Scheduler& scheduler, double strength, const char* flag) {
+  const std::size_t start = scheduler.start_index(strength);
+  if (start >= scheduler.evaluations())
+    throw Error(ExitCode::usage,
+                fmt::format("{} {}: of {} steps none is left to make", flag, strength, scheduler.steps()));
+  return scheduler.evaluations() - start;
+}
+
 pipelines::Weighting weighting(const std::string& name) {
   using pipelines::Weighting;
   return name == "comfy" ? Weighting::comfy : name == "none" ? Weighting::none : Weighting::a1111;
@@ -87,14 +102,25 @@ ImageJob::ImageJob(const pipelines::ImageModelFiles& files, ImageOptions options
     : options_(std::move(options)), task_(task), multiple_(files.downscale()) {
   check_text(options_.prompt.value_or(""), "the prompt");
   check_text(options_.negative.value_or(""), "the negative prompt");
+  text_ = prompt_loras(options_);
   choice_ = schedulers::parse_sampler(options_.sampler, options_.schedule);
   sampler_ = schedulers::resolve(files.scheduler_json, files.scheduler_path, choice_);
-  // Builds it once for its errors: a sampler that this model cannot take, too many steps.
-  schedulers::make_scheduler(files.scheduler_json, files.scheduler_path, choice_)->set_timesteps(options_.steps);
+  // Builds it once for its errors: a sampler that this model cannot take, too many steps, too little strength.
+  const auto scheduler = schedulers::make_scheduler(files.scheduler_json, files.scheduler_path, choice_);
+  scheduler->set_timesteps(options_.steps);
+  first_evaluations_ = task_ == ImageTask::txt2img ? scheduler->evaluations()
+                                                   : evaluations_of(*scheduler, options_.strength, "--strength");
+  if (options_.hires > 1) second_evaluations_ = evaluations_of(*scheduler, options_.hires_strength, "--hires-strength");
   if (task_ == ImageTask::txt2img)
     settle_size(files.native_size(), files.native_size());
   else
     read_init(files);
+}
+
+std::uint64_t ImageJob::evaluations(std::int64_t batch_size) const {
+  const std::int64_t batches = (options_.count + batch_size - 1) / batch_size;
+  return static_cast<std::uint64_t>(batches) * first_evaluations_ +
+         static_cast<std::uint64_t>(options_.count) * second_evaluations_;
 }
 
 void ImageJob::settle_size(std::int64_t width, std::int64_t height) {
@@ -114,7 +140,8 @@ void ImageJob::read_init(const pipelines::ImageModelFiles& files) {
   const image::Image given = image::read_image(options_.init);
   if (task_ == ImageTask::inpaint) {
     const bool whole = !options_.only_masked;
-    const bool resized = whole && (options_.width != 0 || options_.height != 0);
+    const auto other = [](std::int64_t asked, int own) { return asked != 0 && asked != own; };
+    const bool resized = other(options_.width, given.width) || other(options_.height, given.height);
     if (whole && !resized) {  // worked on at its own size; the edge is repeated up to a multiple
       options_.width = given.width;
       options_.height = given.height;
@@ -165,6 +192,7 @@ void ImageJob::read_mask(const image::Image& given) {
   how.only_masked = options_.only_masked;
   how.padding = static_cast<int>(options_.padding);
   how.blend = *image::parse_blend_mode(options_.blend);
+  if (options_.soft_inpaint) how.soft = options_.soft;
   frame_ = std::make_unique<pipelines::InpaintFrame>(std::move(picture), std::move(mask), how, options_.width,
                                                      options_.height, multiple_);
   input_ = frame_->input(options_.strength);
@@ -177,12 +205,12 @@ void ImageJob::encode_prompts(const pipelines::ImageModel& model, const Embeddin
   how.clip_skip = options_.clip_skip;
   how.embeddings = embeddings;
   std::vector<std::string> warnings;
-  positive_ = pipelines::encode_prompt(model, options_.prompt.value_or(""), how, warnings);
+  positive_ = pipelines::encode_prompt(model, text_.prompt, how, warnings);
   if (pipelines::uses_guidance(model, options_.cfg_scale)) {
     if (!options_.negative && model.zero_empty_negative)
       negative_ = pipelines::zero_conditioning(*positive_);
     else
-      negative_ = pipelines::encode_prompt(model, options_.negative.value_or(""), how, warnings);
+      negative_ = pipelines::encode_prompt(model, without_tags(options_.negative.value_or("")), how, warnings);
   }
   for (std::size_t i = 0; i < std::min<std::size_t>(warnings.size(), 4); ++i) base::log_warning(warnings[i]);
   if (warnings.size() > 4) base::log_warning(fmt::format("{} more brackets likewise", warnings.size() - 4));
@@ -226,6 +254,7 @@ std::vector<MadePicture> ImageJob::make(const pipelines::ImageModel& model, cons
     made.seed = run.seeds[k];
     made.picture = std::move(result.pictures[k]);
     made.finite = result.finite[k];
+    if (!result.soft_masks.empty()) made.soft_mask = std::move(result.soft_masks[k]);
     made.text_seconds = text_seconds_;
     made.encode_seconds = result.encode_seconds;
     made.denoise_seconds = result.denoise_seconds;
@@ -234,7 +263,7 @@ std::vector<MadePicture> ImageJob::make(const pipelines::ImageModel& model, cons
   }
   if (options_.hires > 1) second_pass(model, run, pictures);
   for (MadePicture& made : pictures) {
-    if (frame_) made.picture = frame_->finish(made.picture);
+    if (frame_) made.picture = frame_->finish(made.picture, made.soft_mask);
     if (!init_.empty())
       made.picture = image::match_colours(made.picture, init_, *image::parse_colour_match(options_.colour_match));
   }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/image_loras.h"
 #include "cli/image_options.h"
 #include "image/image.h"
 #include "pipelines/diffusion.h"
@@ -17,6 +18,7 @@ struct MadePicture {
   std::uint64_t seed = 0;
   image::Image picture;
   bool finite = true;
+  image::FloatImage soft_mask;  ///< soft inpainting: how much of it shows; empty otherwise
   double text_seconds = 0, encode_seconds = 0, denoise_seconds = 0, decode_seconds = 0;  ///< of its batch
   std::int64_t evaluations = 0;
 };
@@ -32,6 +34,11 @@ class ImageJob {
 
   const ImageOptions& options() const { return options_; }
   schedulers::SamplerChoice sampler() const { return sampler_; }
+  /// The LoRA files that the model must have in its weights when make() is called.
+  const std::vector<pipelines::LoraRequest>& loras() const { return text_.loras; }
+
+  /// Model evaluations of all pictures, made `batch_size` at a time: what on_step counts.
+  std::uint64_t evaluations(std::int64_t batch_size) const;
 
   /// Makes `count` pictures from the seed of picture `first` on. `on_step` gets the steps of all passes; `dump` intermediate
   /// tensors.
@@ -50,7 +57,9 @@ class ImageJob {
 
   ImageOptions options_;
   ImageTask task_;
+  PromptLoras text_;  ///< the prompt without LoRA tags, and what they asked for
   std::int64_t multiple_ = 8;
+  std::uint64_t first_evaluations_ = 0, second_evaluations_ = 0;  ///< of a batch; of a picture's second pass
   schedulers::SamplerChoice choice_, sampler_;  ///< as asked for; as it is built
   image::Image init_;                           ///< img2img: at the working size
   std::unique_ptr<pipelines::InpaintFrame> frame_;

@@ -57,6 +57,15 @@ image::Parameters parameters_of(const ImageOptions& o, ImageTask task, const std
     add("Hires upscale", number_text(o.hires));
     add("Hires upscaler", "Lanczos");
   }
+  if (o.soft_inpaint && task == ImageTask::inpaint) {  // A1111's names
+    add("Soft inpainting enabled", "True");
+    add("Soft inpainting schedule bias", number_text(o.soft.schedule_bias));
+    add("Soft inpainting preservation strength", number_text(o.soft.preservation));
+    add("Soft inpainting transition contrast boost", number_text(o.soft.contrast_boost));
+    add("Soft inpainting mask influence", number_text(o.soft.mask_influence));
+    add("Soft inpainting difference threshold", number_text(o.soft.difference_threshold));
+    add("Soft inpainting difference contrast", number_text(o.soft.difference_contrast));
+  }
   add("Version", fmt::format("atelier {}", ATELIER_VERSION));
   return p;
 }
@@ -134,7 +143,7 @@ std::string picture_path(const std::string& pattern, std::int64_t number, bool s
 }
 
 image::Metadata picture_metadata(const ImageOptions& options, ImageTask task, const pipelines::ImageModelFiles& model,
-                                 const schedulers::SamplerChoice& sampler, const Manifest& manifest) {
+                                 const schedulers::SamplerChoice& sampler, const Json& adapters) {
   Json files = Json::array();
   for (const io::WeightFile& file : model.weight_files()) files.push_back({{"path", file.path}, {"bytes", file.bytes}});
   // Hashes of the weights stand in --manifest: computing them for every run would take longer than a picture.
@@ -142,7 +151,7 @@ image::Metadata picture_metadata(const ImageOptions& options, ImageTask task, co
                       {"version", ATELIER_VERSION},
                       {"options", picture_settings(options, task)},
                       {"model", {{"path", model.path}, {"files", std::move(files)}}},
-                      {"adapters", manifest.adapters},
+                      {"adapters", adapters},
                       {"seeds", Json::array({options.common.seed.value_or(0)})},
                       {"device", model.device.str()},
                       {"dtype", std::string(io::dtype_name(io::dtype_of(model.dtype)))}};

@@ -16,9 +16,9 @@ namespace atelier::cli {
 std::string picture_path(const std::string& pattern, std::int64_t number, bool several);
 
 /// The texts that travel with one picture: A1111's "parameters", and "atelier" with the manifest of its making. `options`
-/// have the picture's own seed and size. `sampler` says what made it.
+/// have the picture's own seed and size. `sampler` says what made it, `adapters` with which (records' list).
 image::Metadata picture_metadata(const ImageOptions& options, ImageTask task, const pipelines::ImageModelFiles& model,
-                                 const schedulers::SamplerChoice& sampler, const Manifest& manifest);
+                                 const schedulers::SamplerChoice& sampler, const base::Json& adapters);
 
 /// The settings that a picture's metadata hold, as a job's fields: of "atelier", else of A1111's "parameters".
 /// Error(no_input), Error(data) where it has neither; a picture of another tool is Error(usage).

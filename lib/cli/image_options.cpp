@@ -53,7 +53,17 @@ void add_prompt_flags(CLI::App& app, ImageOptions& o) {
        add_list(app, "--embedding", o.embeddings,
                 "Textual-inversion embedding (repeatable); prompts call it by its file's name")
            ->type_name("FILE"),
-       app.add_option("--embedding-dir", o.embedding_dir, "All embeddings of a folder")->type_name("DIR")});
+       app.add_option("--embedding-dir", o.embedding_dir, "All embeddings of a folder")->type_name("DIR"),
+       add_list(app, "--lora", o.loras,
+                "LoRA, LoCon, DoRA, LoHa or LoKr file, with its strength (repeatable; left out, 1)")
+           ->type_name("FILE[:SCALE]"),
+       app.add_option("--lora-dir", o.lora_dir, "Where <lora:NAME:SCALE> in a prompt finds NAME.safetensors")
+           ->type_name("DIR"),
+       app.add_flag("--strict", o.strict,
+                    "An adapter's key that matches nothing in the model ends the run (exit code 65)"),
+       app.add_option("--tokenizer", o.tokenizer,
+                      "Tokenizer in place of the model's own (of single files: CLIP's, which is built in)")
+           ->type_name("DIR")});
 }
 
 void add_picture_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
@@ -83,7 +93,10 @@ void add_picture_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
                     return all;
                   }())
            ->type_name("NAME"),
-       app.add_option("--vae", o.vae, "Folder of another autoencoder, in diffusers layout")->type_name("DIR"),
+       app.add_option(
+              "--vae", o.vae,
+              "Another autoencoder: a folder in diffusers layout, also of a TAESD, or a file in the original layout")
+           ->type_name("FILE|DIR"),
        app.add_flag("--vae-tiling", o.vae_tiling,
                     "Encode and decode in tiles: less memory for large pictures, slightly other pixels")});
   if (task == ImageTask::txt2img)
@@ -129,6 +142,20 @@ void add_mask_flags(CLI::App& app, ImageOptions& o) {
        number(app, "--padding", o.padding, "Pixels around the mask that --only-masked takes in", 0, 4096),
        word(app, "--blend", o.blend, "How the new part comes into the picture",
             {"normal", "multiply", "screen", "overlay", "soft-light", "luminosity", "poisson"})});
+  in_group(
+      "Soft inpainting",
+      {app.add_flag(
+           "--soft-inpaint", o.soft_inpaint,
+           "Let grey levels of the mask, its feather included, fade the picture out over the steps, and show it "
+           "again where hardly anything changed (as A1111's extension of that name)"),
+       fraction(app, "--soft-bias", o.soft.schedule_bias, "Above 1 keeps the picture early in the run, below 1 late", 0,
+                8),
+       fraction(app, "--soft-preservation", o.soft.preservation, "How strongly grey levels keep the picture", 0, 8),
+       fraction(app, "--soft-contrast", o.soft.contrast_boost, "Above 1 leans towards the stronger content", 1, 32),
+       fraction(app, "--soft-mask-influence", o.soft.mask_influence, "Of the mask on the final composition", 0, 1),
+       fraction(app, "--soft-threshold", o.soft.difference_threshold,
+                "Change of the latents at which the picture is half covered", 0, 8),
+       fraction(app, "--soft-sharpness", o.soft.difference_contrast, "How sharp the transition there is", 0, 8)});
 }
 
 void add_output_flags(CLI::App& app, ImageOptions& o) {
@@ -141,6 +168,10 @@ void add_output_flags(CLI::App& app, ImageOptions& o) {
        number(app, "--batch-size", o.batch_size, "Pictures computed at once; it never changes them", 1, 64),
        file(app, "--preview", o.preview, "Write a small preview of the unfinished picture here while it is made"),
        number(app, "--preview-every", o.preview_every, "Steps between previews", 1, kMaxSteps),
+       app.add_option(
+              "--preview-vae", o.preview_vae,
+              "A TAESD that decodes previews in full size (left out, they are estimates of an eighth to a half)")
+           ->type_name("FILE|DIR"),
        file(app, "--reproduce", o.reproduce,
             "Take the settings from this picture's metadata; flags on the command line win"),
        file(app, "--dump-tensors", o.dump_tensors,
@@ -176,8 +207,8 @@ void define_image_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
 }
 
 JobRules image_job_rules() {
-  return {.whole_run = {"batch-size", "vae", "embedding", "embedding-dir", "reproduce", "dump-tensors", "preview",
-                        "preview-every"},
+  return {.whole_run = {"batch-size", "vae", "tokenizer", "embedding", "embedding-dir", "reproduce", "dump-tensors",
+                        "preview", "preview-every", "preview-vae"},
           .json = {}};
 }
 
@@ -196,6 +227,9 @@ base::Json picture_settings(const ImageOptions& o, ImageTask task) {
   if (!o.vae.empty()) s["vae"] = o.vae;
   if (!o.embeddings.empty()) s["embedding"] = o.embeddings;
   if (!o.embedding_dir.empty()) s["embedding_dir"] = o.embedding_dir;
+  if (!o.tokenizer.empty()) s["tokenizer"] = o.tokenizer;
+  if (!o.loras.empty()) s["lora"] = o.loras;
+  if (!o.lora_dir.empty()) s["lora_dir"] = o.lora_dir;
   s["vae_tiling"] = o.vae_tiling;
   if (o.common.seed) s["seed"] = *o.common.seed;
   if (task == ImageTask::txt2img) {
@@ -221,6 +255,14 @@ base::Json picture_settings(const ImageOptions& o, ImageTask task) {
   s["only_masked"] = o.only_masked;
   s["padding"] = o.padding;
   s["blend"] = o.blend;
+  if (!o.soft_inpaint) return s;
+  s["soft_inpaint"] = true;
+  s["soft_bias"] = o.soft.schedule_bias;
+  s["soft_preservation"] = o.soft.preservation;
+  s["soft_contrast"] = o.soft.contrast_boost;
+  s["soft_mask_influence"] = o.soft.mask_influence;
+  s["soft_threshold"] = o.soft.difference_threshold;
+  s["soft_sharpness"] = o.soft.difference_contrast;
   return s;
 }
 

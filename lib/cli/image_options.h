@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "cli/common.h"
 #include "cli/jobs.h"
+#include "image/soft_inpaint.h"
 
 namespace atelier::cli {
 
@@ -24,10 +25,10 @@ struct ImageOptions {
   double cfg_scale = 7.5;
   std::string sampler, schedule, weighting = "a1111";
   std::optional<std::int64_t> clip_skip;
-  std::string vae, embedding_dir;
-  std::vector<std::string> embeddings;
-  bool vae_tiling = false, keep_nan = false;
-  std::string preview, reproduce, dump_tensors;
+  std::string vae, tokenizer, embedding_dir, lora_dir;
+  std::vector<std::string> embeddings, loras;
+  bool strict = false, vae_tiling = false, keep_nan = false;
+  std::string preview, preview_vae, reproduce, dump_tensors;
   std::int64_t preview_every = 5;
   double hires = 1, hires_strength = 0.5;
 
@@ -41,6 +42,8 @@ struct ImageOptions {
   bool invert_mask = false, only_masked = false;
   std::int64_t grow = 0, padding = 32;
   double feather = 4;
+  bool soft_inpaint = false;
+  image::SoftInpaint soft;
 };
 
 /// Binds the flags that the task has.

@@ -17,12 +17,15 @@
 #include "base/stop.h"
 #include "cli/default_model.h"
 #include "cli/image_job.h"
+#include "cli/image_loras.h"
 #include "cli/image_metadata.h"
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/records.h"
+#include "image/read.h"
 #include "image/write.h"
 #include "io/file_system.h"
+#include "pipelines/image_adapters.h"
 #include "pipelines/preview.h"
 #include "pipelines/textual_inversion.h"
 
@@ -87,7 +90,8 @@ class Run {
     check_flags();
     const std::string path = model_or_default(options_.common.model, "tiny-sd");
     pipelines::set_threads(options_.common.threads);
-    files_ = pipelines::ImageModelFiles::open(path, {options_.common.device, options_.common.dtype}, options_.vae);
+    files_ = pipelines::ImageModelFiles::open(path, {options_.common.device, options_.common.dtype}, options_.vae,
+                                              options_.tokenizer);
     note_model(path);
     if (options_.common.plan || options_.common.max_ram_bytes()) {
       const Plan plan = make_plan();
@@ -132,6 +136,7 @@ class Run {
       throw Error(ExitCode::usage, "--output -: one picture without records can go to stdout");
     check_output(options_.output);
     if (!options_.preview.empty()) image::check_output_path(options_.preview);
+    if (!options_.preview_vae.empty() && options_.preview.empty()) needs("--preview-vae", "--preview");
   }
 
   static void check_output(const std::string& pattern) { image::check_output_path(picture_path(pattern, 0, false)); }
@@ -145,14 +150,19 @@ class Run {
   }
 
   Plan make_plan() const {
-    const auto native = files_.native_size();
+    std::int64_t width = files_.native_size(), height = width;
+    if (!options_.init.empty() && !options_.only_masked) {
+      const auto given = image::read_info(options_.init);
+      width = given.width, height = given.height;
+    }
+    if (options_.width > 0) width = options_.width;
+    if (options_.height > 0) height = options_.height;
     const auto scaled = [&](std::int64_t side) {
-      return static_cast<std::int64_t>(static_cast<double>(side > 0 ? side : native) * options_.hires);
+      return static_cast<std::int64_t>(static_cast<double>(side) * options_.hires);
     };
     const bool jobs = !options_.common.jobs.empty();
     const std::int64_t batch = jobs ? options_.batch_size : std::min(options_.batch_size, options_.count);
-    const auto memory =
-        pipelines::plan_memory(files_, scaled(options_.width), scaled(options_.height), batch, options_.vae_tiling);
+    const auto memory = pipelines::plan_memory(files_, scaled(width), scaled(height), batch, options_.vae_tiling);
     Plan plan;
     plan.family = memory.family;
     plan.missing = memory.missing;
@@ -179,13 +189,39 @@ class Run {
         base::log_warning(fmt::format("{} is left out: {}", path, error.what()));  // a folder may serve several models
       }
     }
-    for (const auto& embedding : embeddings_)
-      options_.common.record->adapters.push_back({{"path", embedding->path}, {"kind", "embedding"}});
+    for (const auto& embedding : embeddings_) note_adapter({{"path", embedding->path}, {"kind", "embedding"}});
+  }
+
+  /// For --manifest: every file that took part, once.
+  void note_adapter(const Json& adapter) const {
+    Json& all = options_.common.record->adapters;
+    if (std::find(all.begin(), all.end(), adapter) == all.end()) all.push_back(adapter);
+  }
+
+  /// Puts the job's LoRA files into the weights, and says what became of them. A batch says it once for each set.
+  void use_loras(const ImageJob& job) {
+    if (job.loras().empty() && !loras_) return;
+    if (!loras_) loras_ = std::make_unique<pipelines::ImageLoras>(*model_);
+    const Json before = lora_records_;
+    const auto& reports = loras_->use(job.loras());
+    lora_records_ = describe_loras(reports);
+    if (lora_records_ != before || job.options().strict) check_matches(reports, job.options().strict);
+    for (const Json& report : lora_records_) note_adapter(report);
+  }
+
+  /// What a record and a picture's metadata say of adapters.
+  Json adapters() const {
+    Json all = Json::array();
+    for (const auto& embedding : embeddings_) all.push_back({{"path", embedding->path}, {"kind", "embedding"}});
+    for (const Json& report : lora_records_) all.push_back(report);
+    return all;
   }
 
   void load() {
     model_ = pipelines::ImageModel::load(files_);
     options_.common.record->timings["load_s"] = model_->load_seconds;
+    if (!options_.preview_vae.empty())  // its errors come before the first step
+      preview_ = std::make_unique<pipelines::LatentPreview>(*model_, options_.preview_vae);
   }
 
   int run_single(ImageJob& job) {
@@ -221,14 +257,13 @@ class Run {
   void make_pictures(ImageJob& job, const Json& id, const Naming& naming,
                      const std::function<void(const Json&, bool)>& done) {
     const ImageOptions& o = job.options();
-    base::Progress progress(progress_label_, 0, "steps");
+    use_loras(job);
+    base::Progress progress(progress_label_, job.evaluations(options_.batch_size), "steps");
     std::uint64_t steps = 0;
     for (std::int64_t first = 0; first < o.count; first += options_.batch_size) {
       const std::int64_t size = std::min(options_.batch_size, o.count - first);
       const auto on_step = [&](const pipelines::StepReport& report) {
-        progress.update(++steps, o.count > 1 ? fmt::format("picture {} of {}, step {} of {}", first + 1, o.count,
-                                                           report.step, report.total)
-                                             : fmt::format("step {} of {}", report.step, report.total));
+        progress.update(++steps, o.count > 1 ? fmt::format("picture {} of {}", first + 1, o.count) : "");
         maybe_preview(report);
       };
       std::function<void(const std::string&, const at::Tensor&)> dump;
@@ -254,8 +289,8 @@ class Run {
     own.common.seed = made.seed;
     const auto start = std::chrono::steady_clock::now();
     const std::string path = naming.path(index);
-    const std::string bytes = image::write_image(
-        path, made.picture, picture_metadata(own, task_, files_, job.sampler(), *options_.common.record));
+    const std::string bytes =
+        image::write_image(path, made.picture, picture_metadata(own, task_, files_, job.sampler(), adapters()));
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (path != "/dev/stdout") options_.common.record->outputs.push_back(path);
     done(record_of(id, index, path, bytes, made, seconds), true);
@@ -271,6 +306,7 @@ class Run {
     record["seed"] = made.seed;
     record["width"] = made.picture.width;
     record["height"] = made.picture.height;
+    if (const Json used = adapters(); !used.empty()) record["adapters"] = used;
     record["timings"] = {
         {"load_s", model_->load_seconds},
         {"text_s", made.text_seconds},
@@ -285,9 +321,8 @@ class Run {
   void maybe_preview(const pipelines::StepReport& report) {
     const auto every = static_cast<std::size_t>(options_.preview_every);
     if (options_.preview.empty() || report.step % every != 0 || !report.denoised.defined()) return;
-    if (!preview_) preview_ = std::make_unique<pipelines::LatentPreview>(*model_);
-    const auto enlarge = std::max<std::int64_t>(1, model_->vae->downscale() / 2);
-    image::write_image(options_.preview, preview_->draw(report.denoised[0], enlarge), {}, {.png_compression = 1});
+    if (!preview_) preview_ = std::make_unique<pipelines::LatentPreview>(*model_, options_.preview_vae);
+    image::write_image(options_.preview, preview_->draw(report.denoised[0]), {}, {.png_compression = 1});
   }
 
   int run_jobs() {
@@ -364,6 +399,8 @@ class Run {
   pipelines::ImageModelFiles files_;
   std::shared_ptr<const pipelines::ImageModel> model_;
   ImageJob::Embeddings embeddings_;
+  std::unique_ptr<pipelines::ImageLoras> loras_;
+  Json lora_records_ = Json::array();  ///< of the job being made
   std::unique_ptr<pipelines::LatentPreview> preview_;
   TensorDump* dump_ = nullptr;
   std::string progress_label_ = "denoising";

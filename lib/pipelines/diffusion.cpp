@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "image/resize.h"
 #include "pipelines/pixels.h"
 #include "schedulers/noise.h"
 
@@ -132,8 +133,10 @@ class Run {
   void prepare_inpainting() {
     const PictureInput& input = *request_.input;
     const bool own_channels = model_.unet->config().in_channels == 9;
-    const bool from_noise = input.strength == 1;
-    if (!own_channels || !from_noise) original_ = encode(input.picture);
+    // At full strength the picture leaves no trace in the start, unless the mask's content is asked for.
+    const bool from_noise = input.strength == 1 && input.masked_content == MaskedContent::original;
+    soft_ = !input.soft_mask.empty();
+    if (!own_channels || !from_noise || soft_) original_ = encode(input.picture);
     start_noise_ = draw();
     const auto shape = latent_shape();
     mask_ = at::upsample_nearest2d(input.mask, {shape[2], shape[3]}).to(model_.device(), model_.dtype());
@@ -234,7 +237,7 @@ class Run {
   /// Puts the original back, with as much noise as the latents have now: outside the mask, or as the strength schedule says.
   void mix_original(std::size_t index, std::size_t end) {
     if (!request_.input || !original_.defined()) return;
-    const bool blends = mask_.defined() && model_.unet->config().in_channels == 4;
+    const bool blends = mask_.defined() && (model_.unet->config().in_channels == 4 || soft_);
     const auto& schedule = request_.input->strength_schedule;
     if (!blends && schedule.empty()) return;
     const at::Tensor noised = index + 1 < end ? scheduler_->add_noise(original_, start_noise_, index + 1) : original_;
@@ -243,7 +246,33 @@ class Run {
       const double own = strength_at(schedule, last > 0 ? static_cast<double>(index - start_) / last : 0);
       latents_ = own * latents_ + (1 - own) * noised;
     }
-    if (blends) latents_ = (1 - mask_) * noised + mask_ * latents_;
+    if (!blends) return;
+    if (soft_)
+      latents_ = soft_mixed(noised, index);
+    else
+      latents_ = (1 - mask_) * noised + mask_ * latents_;
+  }
+
+  /// Noise over signal of a sample at this place, whatever the scheduler's own scale.
+  double noise_level(std::size_t index) const {
+    const at::Tensor one = at::ones({1, 1, 1, 1}), zero = at::zeros({1, 1, 1, 1});
+    return scheduler_->add_noise(zero, one, index).item<double>() /
+           std::max(1e-9, scheduler_->add_noise(one, zero, index).item<double>());
+  }
+
+  image::FloatImage latent_mask() const {
+    const auto shape = latent_shape();
+    return image::resize(request_.input->soft_mask, static_cast<int>(shape[3]), static_cast<int>(shape[2]),
+                         image::Filter::bilinear);
+  }
+
+  at::Tensor soft_mixed(const at::Tensor& noised, std::size_t index) const {
+    const auto& soft = request_.input->soft;
+    const auto mask = image::soft_step_mask(latent_mask(), noise_level(index), soft);
+    std::vector<at::Tensor> rows;
+    for (std::int64_t k = 0; k < count(); ++k)
+      rows.push_back(from_raster(image::soft_blend(to_raster(noised[k]), to_raster(latents_[k]), mask, soft)));
+    return at::stack(rows).to(latents_.device(), latents_.scalar_type());
   }
 
   void decode() {
@@ -254,6 +283,9 @@ class Run {
       if (request_.dump && k == 0) request_.dump("picture", picture);
       result_.finite.push_back(at::isfinite(picture).all().item<bool>());
       result_.pictures.push_back(to_image(picture));
+      if (soft_)
+        result_.soft_masks.push_back(image::soft_final_mask(to_raster(original_[k]), to_raster(latents_[k]),
+                                                            latent_mask(), request_.input->soft));
     }
   }
 
@@ -265,7 +297,7 @@ class Run {
   const DiffusionRequest& request_;
   schedulers::SeededNoise noise_;
   std::unique_ptr<schedulers::Scheduler> scheduler_;
-  bool guided_;
+  bool guided_, soft_ = false;
   std::size_t start_ = 0;
   at::Tensor latents_;                       ///< (N, 4, h, w)
   at::Tensor original_;                      ///< the given picture's latents, likewise; undefined in text-to-image

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "image/image.h"
+#include "image/soft_inpaint.h"
 #include "pipelines/image_model.h"
 #include "pipelines/prompt_encoding.h"
 #include "schedulers/samplers.h"
@@ -35,6 +36,8 @@ struct PictureInput {
   MaskedContent masked_content = MaskedContent::original;
   double strength = 1;  ///< 0 to 1
   StrengthSchedule strength_schedule;
+  image::FloatImage soft_mask;  ///< soft inpainting: of the picture's size, 0 to 1; empty: `mask` alone decides
+  image::SoftInpaint soft;
 };
 
 /// Where a run stands, after a step.
@@ -60,9 +63,10 @@ struct DiffusionRequest {
 };
 
 struct DiffusionResult {
-  std::vector<image::Image> pictures;  ///< by seed
-  std::vector<bool> finite;            ///< false: the picture holds NaN or infinity
-  std::int64_t evaluations = 0;        ///< model evaluations of the run
+  std::vector<image::Image> pictures;         ///< by seed
+  std::vector<bool> finite;                   ///< false: the picture holds NaN or infinity
+  std::vector<image::FloatImage> soft_masks;  ///< soft inpainting: how much of each shows, by latent pixels; else empty
+  std::int64_t evaluations = 0;               ///< model evaluations of the run
   double encode_seconds = 0, denoise_seconds = 0, decode_seconds = 0;
 };
 

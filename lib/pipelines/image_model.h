@@ -23,18 +23,22 @@ std::string_view family_name(ImageFamily family);
 struct TextEncoderFiles {
   models::clip::TextConfig config;
   std::shared_ptr<io::WeightSource> weights;
-  std::string tokenizer_folder;
+  std::string tokenizer_folder;  ///< "": CLIP's own vocabulary
+  bool zero_pad = false;         ///< of that one: OpenCLIP's padding
+
+  std::shared_ptr<const text::ClipTokenizer> open_tokenizer() const;
 };
 
 /// The files and headers of a Stable Diffusion model: everything that can be known without reading a weight.
 struct ImageModelFiles {
   std::string path;
+  std::shared_ptr<io::WeightSource> single_file;  ///< where all parts lie in one; null for a folder
   ImageFamily family = ImageFamily::sd1;
   std::vector<TextEncoderFiles> text_encoders;  ///< one; with SDXL CLIP-L and bigG
   models::unet::Config unet_config;
   std::shared_ptr<io::WeightSource> unet;
   base::Json vae_json;
-  std::string vae_config_path;
+  std::string vae_config_path;  ///< names the configuration in errors
   std::shared_ptr<io::WeightSource> vae;
   base::Json scheduler_json;
   std::string scheduler_path;             ///< names the configuration in errors
@@ -44,10 +48,16 @@ struct ImageModelFiles {
   at::Device device{at::kCPU};
   at::ScalarType dtype{at::kFloat};
 
-  /// `path`: a diffusers folder (model_index.json; weights plain, sharded or of a variant like fp16). `vae`: another
-  /// autoencoder's folder, or "". dtype auto is the UNet's own; float16 becomes float32 on a CPU. Error(no_input) where a part
-  /// is missing, Error(data) where one is malformed or of a kind that is not supported.
-  static ImageModelFiles open(const std::string& path, const Placement& placement, const std::string& vae = {});
+  /// `path`: a diffusers folder (model_index.json; weights plain, sharded or of a variant like fp16), or a file in the original
+  /// layout (.safetensors; .ckpt through the restricted reader), whose configurations are built in. `vae`: another
+  /// autoencoder's folder or file, or "". `tokenizer`: a folder in place of the model's own, or "". dtype auto is the UNet's own;
+  /// float16 becomes float32 on a CPU. Error(no_input) where a part is missing, Error(data) where one is malformed or of a kind
+  /// that is not supported.
+  static ImageModelFiles open(const std::string& path, const Placement& placement, const std::string& vae = {},
+                              const std::string& tokenizer = {});
+
+  /// The autoencoder's network alone, without weights.
+  std::shared_ptr<models::vae::Autoencoder> build_vae() const;
 
   /// Pixels per latent along each side, and the size of picture that the UNet was trained on.
   std::int64_t downscale() const;
@@ -78,6 +88,9 @@ struct ImageModel {
   at::Device device() const { return unet->device(); }
   bool is_xl() const { return family == ImageFamily::sdxl || family == ImageFamily::sdxl_refiner; }
 };
+
+/// Another autoencoder (as ImageModelFiles::open's `vae`) beside a loaded model, in its dtype and on its device.
+std::shared_ptr<models::vae::Autoencoder> load_vae(const std::string& path, const ImageModel& model);
 
 /// What --plan prints for pictures of this size, so many at once.
 MemoryPlan plan_memory(const ImageModelFiles& files, std::int64_t width, std::int64_t height, std::int64_t batch,

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "image/blend.h"
 #include "image/image.h"
+#include "image/soft_inpaint.h"
 #include "pipelines/diffusion.h"
 
 namespace atelier::pipelines {
@@ -14,6 +16,7 @@ struct InpaintOptions {
   bool only_masked = false;
   int padding = 32;  ///< pixels around the mask that only_masked takes in
   image::BlendMode blend = image::BlendMode::normal;
+  std::optional<image::SoftInpaint> soft;  ///< grey levels of the feathered mask count over the steps
 };
 
 /// Brings a picture and its mask to what the model works on, and the painted result back: pixels that the feathered mask does
@@ -29,16 +32,19 @@ class InpaintFrame {
   std::int64_t width() const { return work_.width; }
   std::int64_t height() const { return work_.height; }
   PictureInput input(double strength) const;
-  /// The original with a painted picture of width() x height() blended in.
-  image::Image finish(const image::Image& painted) const;
+  /// The original with a painted picture of width() x height() blended in. `soft_mask`: the run's own with soft inpainting, by
+  /// latent pixels; it only ever takes away from the mask.
+  image::Image finish(const image::Image& painted, const image::FloatImage& soft_mask = {}) const;
 
  private:
+  image::Mask mask_with(const image::FloatImage& soft_mask) const;
+
   image::Image original_;
   image::Mask feathered_;  ///< of the original's size
   InpaintOptions options_;
   image::Box box_;     ///< what is worked on
   image::Image work_;  ///< that part, at the model's size
-  image::Mask work_mask_;
+  image::Mask work_mask_, work_feathered_;
 };
 
 }  // namespace atelier::pipelines

@@ -18,6 +18,20 @@ at::Tensor to_tensor(const image::Mask& mask, int threshold) {
   return (bytes >= threshold).to(at::kFloat);
 }
 
+image::FloatImage to_raster(const at::Tensor& latents) {
+  const at::Tensor values = latents.detach().to(at::kCPU, at::kFloat).permute({1, 2, 0}).contiguous();
+  image::FloatImage raster(static_cast<int>(values.size(1)), static_cast<int>(values.size(0)),
+                           static_cast<int>(values.size(2)));
+  std::copy_n(values.data_ptr<float>(), raster.data.size(), raster.data.begin());
+  return raster;
+}
+
+at::Tensor from_raster(const image::FloatImage& raster) {
+  const at::Tensor values =
+      at::from_blob(const_cast<float*>(raster.data.data()), {raster.height, raster.width, raster.channels}, at::kFloat);
+  return values.permute({2, 0, 1}).contiguous().clone();
+}
+
 image::Image to_image(const at::Tensor& picture) {
   const at::Tensor scaled = (picture.detach().to(at::kCPU, at::kFloat) / 2 + 0.5).nan_to_num(0, 1, 0).clamp(0, 1);
   const at::Tensor bytes = (scaled.permute({1, 2, 0}) * 255).round().to(at::kByte).contiguous();

@@ -1,9 +1,13 @@
 #include "pipelines/preview.h"
 
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
+#include "base/error.h"
 #include "pipelines/pixels.h"
 
 namespace atelier::pipelines {
@@ -19,8 +23,20 @@ at::Tensor with_constant(const at::Tensor& rows) { return at::cat({rows, at::one
 
 }  // namespace
 
-LatentPreview::LatentPreview(const ImageModel& model) {
+LatentPreview::LatentPreview(const ImageModel& model, const std::string& vae) {
   const at::NoGradGuard no_grad;
+  enlarge_ = std::max<std::int64_t>(1, model.vae->downscale() / 2);
+  if (vae.empty()) {
+    fit(model);
+    return;
+  }
+  vae_ = load_vae(vae, model);
+  if (vae_->latent_channels() != model.vae->latent_channels())
+    throw base::Error(base::ExitCode::data, fmt::format("{}: it decodes {} latent channels, the model has {}", vae,
+                                                        vae_->latent_channels(), model.vae->latent_channels()));
+}
+
+void LatentPreview::fit(const ImageModel& model) {
   const auto& vae = *model.vae;
   const std::int64_t channels = vae.latent_channels(), downscale = vae.downscale();
   at::Generator generator = at::detail::createCPUGenerator(kSeed);
@@ -38,11 +54,15 @@ LatentPreview::LatentPreview(const ImageModel& model) {
   map_ = at::linalg_solve(square, inputs.t().mm(colours));
 }
 
-image::Image LatentPreview::draw(const at::Tensor& latents, std::int64_t enlarge) const {
+image::Image LatentPreview::draw(const at::Tensor& latents) const {
   const at::NoGradGuard no_grad;
+  if (vae_) {
+    const at::Tensor whole = latents.detach().unsqueeze(0).to(vae_->device(), vae_->dtype());
+    return to_image(vae_->decode(vae_->unscale(whole))[0]);
+  }
   const at::Tensor rows = latents.detach().to(at::kCPU, at::kFloat).flatten(1).t();
   const at::Tensor colours = with_constant(rows).mm(map_).t().reshape({3, latents.size(1), latents.size(2)});
-  return to_image(colours.repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2));
+  return to_image(colours.repeat_interleave(enlarge_, 1).repeat_interleave(enlarge_, 2));
 }
 
 }  // namespace atelier::pipelines

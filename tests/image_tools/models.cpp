@@ -21,18 +21,10 @@ namespace fs = std::filesystem;
 using base::Json;
 
 void write_weights(const nn::Module& network, const std::string& path) {
-  std::vector<at::Tensor> kept;
-  std::vector<io::TensorBytes> list;
-  for (const auto& entry : network.named_parameters()) {
-    kept.push_back(seeded_weight(entry.key(), entry.value().sizes()));
-    io::TensorBytes bytes;
-    bytes.info.name = entry.key();
-    bytes.info.dtype = io::DType::F32;
-    bytes.info.shape = entry.value().sizes().vec();
-    bytes.data = {static_cast<const std::byte*>(kept.back().data_ptr()), kept.back().nbytes()};
-    list.push_back(bytes);
-  }
-  io::write_safetensors(path, list, {});
+  std::map<std::string, at::Tensor> tensors;
+  for (const auto& entry : network.named_parameters())
+    tensors[entry.key()] = seeded_weight(entry.key(), entry.value().sizes());
+  write_tensors(path, tensors);
 }
 
 void write_component(const fs::path& folder, const Json& config) {
@@ -40,7 +32,7 @@ void write_component(const fs::path& folder, const Json& config) {
   if (what == "unet")
     write_weights(models::unet::UNet(models::unet::parse_config(config, what)),
                   folder / "diffusion_pytorch_model.safetensors");
-  else if (what == "vae")
+  else if (what == "vae" || what == "taesd")
     write_weights(*models::vae::make_autoencoder(config, what), folder / "diffusion_pytorch_model.safetensors");
   else if (what.starts_with("text_encoder"))
     write_weights(models::clip::TextEncoder(models::clip::parse_text_config(config, what)),
@@ -54,6 +46,7 @@ void write_model(const TempFolder& root, const std::string& name, const Json& fi
     root.write((fs::path(name) / file).string(), content.dump());
     if (path.filename() == "config.json") write_component(path.parent_path(), content);
   }
+  if (!files.contains("model_index.json")) return;
   const fs::path tokenizer = fs::path(ATELIER_TEST_DATA) / "clip_text" / "small";
   for (const char* folder : {"tokenizer", "tokenizer_2"})
     if (folder == std::string("tokenizer") || files.contains("text_encoder_2/config.json"))
@@ -75,6 +68,36 @@ Distance compare(const image::Image& a, const std::uint8_t* other, std::size_t s
 
 std::string picture_data(const std::string& file) {
   return std::string(ATELIER_TEST_DATA) + "/image_pipelines/" + file;
+}
+
+void write_tensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors) {
+  std::vector<io::TensorBytes> list;
+  for (const auto& [name, tensor] : tensors) {
+    io::TensorBytes bytes;
+    bytes.info.name = name;
+    bytes.info.dtype = io::DType::F32;
+    bytes.info.shape = tensor.sizes().vec();
+    bytes.data = {static_cast<const std::byte*>(tensor.data_ptr()), tensor.nbytes()};
+    list.push_back(bytes);
+  }
+  io::write_safetensors(path, list, {});
+}
+
+const std::string& tiny_loras() {
+  constexpr double kAlpha = 3, kScale = 0.5;
+  static const TempFolder folder;
+  static const std::string path = folder.path().string();
+  if (!folder.entries().empty()) return path;
+  const Json configs = base::read_json_file(picture_data("configs.json"));
+  for (const auto& [model, shapes] : configs.at("loras").items()) {
+    std::map<std::string, at::Tensor> tensors;
+    for (const auto& [key, shape] : shapes.items()) {
+      const auto sizes = shape.get<std::vector<std::int64_t>>();
+      tensors[key] = sizes.empty() ? seeded(key, sizes, 0, kAlpha) : seeded(key, sizes, kScale);
+    }
+    write_tensors(folder.file("lora-" + model + ".safetensors"), tensors);
+  }
+  return path;
 }
 
 const std::string& tiny_model(const std::string& name) {

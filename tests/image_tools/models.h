@@ -1,7 +1,10 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "base/json.h"
 #include "support/process.h"
@@ -10,7 +13,9 @@ namespace atelier::test {
 
 /// The tiny random models of scripts/fixtures/image_pipelines.py as folders in diffusers layout; weights follow from names, so
 /// only configurations and diffusers' pictures are files. Folders live until the process ends.
-const std::string& tiny_model(const std::string& name);  ///< sd15, sd2v, sdxl, inpaint
+const std::string& tiny_model(const std::string& name);  ///< sd15, sd2v, sdxl, inpaint; taesd, an autoencoder alone
+/// A folder with lora-sd15.safetensors and lora-sdxl.safetensors, as scripts/fixtures/_image_loras.py makes them.
+const std::string& tiny_loras();
 
 /// What diffusers was asked, and for which model.
 const base::Json& picture_cases();
@@ -23,6 +28,9 @@ struct Distance {
 /// `masked`: diffusers' picture inside mask.png, the given picture (init.png) outside.
 Distance distance(const std::string& path, const std::string& golden, bool masked = false);
 Distance distance_of_files(const std::string& a, const std::string& b);
+
+/// Writes named tensors as a safetensors file.
+void write_tensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors);
 
 /// A tool on one of these models; `args` come after --model.
 Result image_tool(const std::string& tool, const std::string& model, const std::vector<std::string>& args,

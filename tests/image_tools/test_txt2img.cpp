@@ -210,10 +210,30 @@ TEST_CASE("--manifest, --preview and --dump-tensors") {
   CHECK(manifest["outputs"][0]["sha256"] == base::sha256_hex(folder.read("a.png")));
   CHECK(manifest["model"]["files"].size() >= 3);
   CHECK(image::read_info(folder.file("p.png")).width == 16);
+  CHECK(txt2img({"-s", "3", "--preview", folder.file("p.png"), "--preview-vae", tiny_model("taesd"), "--preview-every",
+                 "3", "-o", folder.file("b.png")})
+            .code == 0);
+  CHECK(image::read_info(folder.file("p.png")).width == 32);
+  CHECK(folder.read("a.png") == folder.read("b.png"));
+  CHECK(txt2img({"--preview-vae", tiny_model("taesd")}).code == 64);
   const auto tensors = io::WeightSource::open(folder.file("t.safetensors"));
   CHECK(tensors->info("prompt_embeds").shape == std::vector<std::int64_t>{1, 77, 24});
   for (const char* name : {"negative_prompt_embeds", "initial_latents", "latents.001", "final_latents", "picture"})
     CHECK(tensors->has(name));
+}
+
+TEST_CASE("progress says how far a run is and what time is left") {
+  const TempFolder folder;
+  const Result result =
+      image_tool("sd-txt2img", "sd15",
+                 {"-p", "a cat", "-W", "32", "-H", "24", "--steps", "3", "--count", "2", "--hires", "2",
+                  "--hires-strength", "0.7", "--progress", "always", "-o", folder.file("a.png")});
+  CHECK(result.code == 0);
+  // PNDM: 4 evaluations for 3 steps, and 3 of them at this strength, for each picture.
+  CHECK(contains(result.err, "/14 steps"));
+  CHECK(contains(result.err, "14/14 steps"));
+  CHECK(contains(result.err, " left"));
+  CHECK(txt2img({"--hires", "2", "--hires-strength", "0.1", "--sampler", "euler"}).code == 64);
 }
 
 TEST_CASE("--hires makes a larger picture from the first one") {
@@ -275,14 +295,15 @@ TEST_CASE("damaged weights: a picture of NaN is not saved") {
   CHECK(std::filesystem::exists(folder.file("a.png")));
 }
 
-TEST_CASE("SIGTERM ends a run between two steps") {
+TEST_CASE("SIGTERM and SIGINT end a run between two steps") {
   const TempFolder folder;
   Process process{.program = tool("sd-txt2img"),
                   .args = {"--model", tiny_model("sd15"), "-p", "a cat", "-W", "32", "-H", "24", "--steps", "900",
                            "--progress", "always", "-o", folder.file("a.png")}};
-  process.signal = SIGTERM;
-  process.signal_when = [](const std::string&, const std::string& err) { return contains(err, "step 3 "); };
-  const Result result = run(process);
-  CHECK(result.code == 143);
-  CHECK(folder.entries().empty());
+  process.signal_when = [](const std::string&, const std::string& err) { return contains(err, " steps/s"); };
+  for (const int signal : {SIGTERM, SIGINT}) {
+    process.signal = signal;
+    CHECK(run(process).code == 128 + signal);
+    CHECK(folder.entries().empty());
+  }
 }

@@ -133,8 +133,9 @@ std::vector<Report> Merger::apply(const std::vector<Adapter>& adapters) {
         if (alpha > 0) roles["alpha"] = at::scalar_tensor(alpha, at::kFloat);
       }
       const at::Tensor own = target.original.defined() ? target.original : target.weight.detach();
-      const auto added = delta(roles, own.to(at::kCPU), adapter.scale, target.part + "." + target.path);
-      if (adapter.scale == 0) continue;
+      const double scale = target.part == "unet" ? adapter.scale : adapter.text_scale.value_or(adapter.scale);
+      const auto added = delta(roles, own.to(at::kCPU), scale, target.part + "." + target.path);
+      if (scale == 0) continue;
       auto& sum = sums[index];
       sum = sum.defined() ? sum + added : added;
     }

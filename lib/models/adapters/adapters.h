@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct Adapter {
   std::shared_ptr<io::WeightSource> file;
   double scale = 1;
   std::map<std::string, std::string> metadata = {};  ///< the file's `__metadata__`: diffusers keeps peft's alpha there
+  std::optional<double> text_scale = {};             ///< of the text encoders, where it is another
 };
 
 /// What became of one file.
