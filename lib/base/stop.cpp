@@ -9,6 +9,7 @@ namespace atelier::base {
 namespace {
 
 std::atomic<int> g_signal{0};
+thread_local int g_postponed = 0;
 static_assert(std::atomic<int>::is_always_lock_free, "the handler may only touch lock-free data");
 
 void on_signal(int signal) {
@@ -31,7 +32,11 @@ bool stop_requested() noexcept { return stop_signal() != 0; }
 void clear_stop() noexcept { g_signal.store(0); }
 void request_stop(int signal) noexcept { g_signal.store(signal); }
 
+StopPostponed::StopPostponed() noexcept { ++g_postponed; }
+StopPostponed::~StopPostponed() { --g_postponed; }
+
 void throw_if_stopped() {
+  if (g_postponed > 0) return;
   switch (stop_signal()) {
     case 0: return;
     case SIGINT: throw Stopped(ExitCode::interrupted, "stopped by SIGINT");

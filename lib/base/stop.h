@@ -26,4 +26,14 @@ class Stopped : public Error {
 /// Call at every step of a loop that can take longer than a moment: loading, stepping, evaluating, saving.
 void throw_if_stopped();
 
+/// While it lives, throw_if_stopped() does nothing on its thread: a stop is when a state must be saved, not what may cut the
+/// saving short. A second signal still ends the process.
+class StopPostponed {
+ public:
+  StopPostponed() noexcept;
+  ~StopPostponed();
+  StopPostponed(const StopPostponed&) = delete;
+  StopPostponed& operator=(const StopPostponed&) = delete;
+};
+
 }  // namespace atelier::base

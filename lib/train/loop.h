@@ -45,8 +45,8 @@ class Task {
   /// position and weights alone. The loop restores the random states after it.
   virtual std::optional<double> evaluate() { return std::nullopt; }
 
-  /// Adds the task's own files (an adapter in PEFT layout) to a checkpoint that was just put in place.
-  virtual void checkpoint_saved(const std::string& /*folder*/, std::int64_t /*step*/) {}
+  /// Adds the task's own files (an adapter in PEFT layout) to a checkpoint folder that is being written.
+  virtual void write_checkpoint(const std::string& /*folder*/) {}
 };
 
 struct LoopOptions {
@@ -56,13 +56,13 @@ struct LoopOptions {
   double lr = 0;
   ScheduleOptions schedule;  ///< its `steps` is set from the above
   OptimizerOptions optimizer;
-  double max_grad_norm = 0;  ///< 0: no clipping
-  Precision precision = Precision::fp32;
-  double ema_decay = 0;         ///< 0: none
-  std::int64_t eval_every = 0;  ///< 0: only before the first and after the last step, where the task can evaluate
-  std::int64_t early_stop = 0;  ///< evaluations in a row that are no better than the best one; 0: never
-  std::int64_t save_every = 0;  ///< 0: only at the end, at a stop and at a best evaluation
-  std::int64_t keep = 1;        ///< newest checkpoints; the best one is kept besides
+  double max_grad_norm = 0;               ///< 0: no clipping
+  Precision precision = Precision::fp32;  ///< check_precision is the tool's
+  double ema_decay = 0;                   ///< 0: none
+  std::int64_t eval_every = 0;            ///< 0: only before the first and after the last step
+  std::int64_t early_stop = 0;            ///< evaluations in a row that are no better than the best one; 0: never
+  std::int64_t save_every = 0;            ///< 0: only at the end, at a stop and at a best evaluation
+  std::int64_t keep = 1;                  ///< newest checkpoints; the best one is kept besides
   std::string resume = "auto";  ///< "auto": the newest whole checkpoint, if any; "never"; or a checkpoint folder
   bool overwrite = false;       ///< a run folder that holds another run is emptied of it
   base::Json settings;          ///< flags that must be equal for a resume (model, data, method): keys to values
@@ -78,6 +78,10 @@ struct RunResult {
   std::string checkpoint;      ///< of the last step
 };
 
+/// metrics.jsonl gets a line for every step (loss, lr, grad_norm, tokens, tokens_per_s) and one for every evaluation (step,
+/// eval_loss); step 0 is before the first. The event files have train/loss, train/lr, train/grad_norm, train/tokens_per_s and
+/// eval/loss.
+///
 /// Trains until options.steps, or until the evaluation stops improving. Parameters hold the last step's weights afterwards
 /// (not the average, not the best ones: those are in checkpoint-N).
 ///

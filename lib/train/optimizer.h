@@ -19,11 +19,11 @@ struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::adamw;
   double weight_decay =
       0;  ///< decoupled (Loshchilov, Hutter 2019) but for sgd, which adds it to the gradient as torch does
-  std::optional<double> beta1;   ///< adamw .9, lion .9, adafactor none (no first moment); sgd: the momentum, 0
-  std::optional<double> beta2;   ///< adamw .999, lion .99; adafactor's decay comes from the step
-  double eps = 1e-8;             ///< adamw: added to the root
-  double clip_threshold = 1;     ///< adafactor: root mean square above which an update is scaled down
-  bool scale_parameter = false;  ///< adafactor: rate times max(1e-3, root mean square of the parameter)
+  std::optional<double> beta1 = {};  ///< adamw .9, lion .9, adafactor none (no first moment); sgd: the momentum, 0
+  std::optional<double> beta2 = {};  ///< adamw .999, lion .99; adafactor's decay comes from the step
+  double eps = 1e-8;                 ///< adamw: added to the root
+  double clip_threshold = 1;         ///< adafactor: root mean square above which an update is scaled down
+  bool scale_parameter = false;      ///< adafactor: rate times max(1e-3, root mean square of the parameter)
   bool master_weights = true;  ///< bf16 and f16 parameters are updated as f32 copies, which hold what a step adds below
                                ///< their resolution; false: they are rounded at each step, and need no copy
 };

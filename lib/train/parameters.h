@@ -22,7 +22,7 @@ struct Parameter {
 /// Forgets all gradients.
 void clear_gradients(std::vector<Parameter>& parameters);
 
-/// L2 norm of all gradients taken as one vector, summed in f64; NaN or infinity where one of them holds such a value.
+/// L2 norm of all gradients taken as one vector (f32 within a tensor, f64 over them); NaN or infinity where one of them holds such a value.
 /// 0 where no parameter has a gradient.
 double gradient_norm(const std::vector<Parameter>& parameters);
 

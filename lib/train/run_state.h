@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,8 +17,9 @@ struct RunState {
   std::int64_t step = 0;  ///< optimiser steps taken
   TensorMap weights;      ///< what is trained
   TensorMap optimizer, ema, random;
+  TensorMap history;    ///< what grows with the steps: "losses", (step) f64
   base::Json position;  ///< where in the data: the dataset's own
-  base::Json loop;      ///< losses, best evaluation, loss scale: the loop's own
+  base::Json loop;      ///< best evaluation, loss scale, tokens: the loop's own
   base::Json settings;  ///< what must not change between stop and resume
 };
 
@@ -28,8 +30,8 @@ void restore_random(const TensorMap& states);
 
 /// The numbered checkpoints of a run folder.
 ///
-/// `checkpoint-N/` holds weights.safetensors, optimizer.safetensors, ema.safetensors, random.safetensors (those that have
-/// tensors) and state.json: {"format": 1, "step", "files": {NAME: {"bytes", "sha256"}}, "position", "loop", "settings"}.
+/// `checkpoint-N/` holds weights.safetensors, optimizer.safetensors, ema.safetensors, history.safetensors,
+/// random.safetensors (those that have tensors) and state.json: {"format": 1, "step", "files": {NAME: {"bytes", "sha256"}}, "position", "loop", "settings"}.
 /// It is written as a hidden sibling, file by file with fsync, state.json last, and then renamed: a folder of that name is
 /// whole, whatever kills the process. Older ones go only after that.
 class Checkpoints {
@@ -37,12 +39,17 @@ class Checkpoints {
   /// `folder` need not exist yet.
   explicit Checkpoints(std::string folder);
 
-  /// Writes `checkpoint-STEP`, replacing one that is there, and returns its path. Removes what a killed process left behind.
-  /// Error(cannot_create), Error(io): nothing has changed then but that a replaced one may be gone.
-  std::string save(const RunState& state) const;
+  /// Writes `checkpoint-STEP` and returns its path; `add` puts further files into the folder (given by its hidden name) before
+  /// it is put in place. One of that step that is there is replaced. Removes what a killed process left behind.
+  /// A stop
+  /// that is asked for meanwhile waits for the end. Error(cannot_create), Error(io): what was there still is.
+  std::string save(const RunState& state, const std::function<void(const std::string& folder)>& add = {}) const;
 
-  /// Removes all but the newest `keep` (at least 1) and the one of step `best`.
-  void prune(std::int64_t keep, std::optional<std::int64_t> best = {}) const;
+  /// Removes those above `newest` (damaged ones that a resumed run has passed by), and of the others all but the last `keep`
+  /// (at least 1) and the one of step `best`.
+  void prune(std::int64_t newest, std::int64_t keep, std::optional<std::int64_t> best = {}) const;
+  /// Removes all.
+  void clear() const;
 
   /// Steps that have a folder, ascending; whole or not.
   std::vector<std::int64_t> steps() const;

@@ -1,0 +1,37 @@
+#include "train/parameters.h"
+
+#include <cmath>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/linalg_vector_norm.h>
+
+namespace atelier::train {
+
+void clear_gradients(std::vector<Parameter>& parameters) {
+  for (Parameter& parameter : parameters) parameter.tensor.mutable_grad() = at::Tensor();
+}
+
+double gradient_norm(const std::vector<Parameter>& parameters) {
+  const at::NoGradGuard no_grad;
+  double squares = 0;
+  for (const Parameter& parameter : parameters) {
+    const at::Tensor& gradient = parameter.tensor.grad();
+    if (!gradient.defined()) continue;
+    const double norm = at::linalg_vector_norm(gradient, 2, {}, false, at::kFloat).item<double>();
+    squares += norm * norm;
+  }
+  return std::sqrt(squares);
+}
+
+void scale_gradients(std::vector<Parameter>& parameters, double factor) {
+  const at::NoGradGuard no_grad;
+  for (Parameter& parameter : parameters) {
+    if (parameter.tensor.grad().defined()) parameter.tensor.mutable_grad().mul_(factor);
+  }
+}
+
+void clip_gradients(std::vector<Parameter>& parameters, double norm, double max_norm) {
+  if (max_norm > 0 && norm > max_norm) scale_gradients(parameters, max_norm / (norm + 1e-6));
+}
+
+}  // namespace atelier::train
