@@ -1,9 +1,10 @@
 #include "train/parameters.h"
 
-#include <cmath>
+#include <vector>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
 
 namespace atelier::train {
 
@@ -13,14 +14,13 @@ void clear_gradients(std::vector<Parameter>& parameters) {
 
 double gradient_norm(const std::vector<Parameter>& parameters) {
   const at::NoGradGuard no_grad;
-  double squares = 0;
+  std::vector<at::Tensor> norms;  // one number is waited for, not one a tensor
   for (const Parameter& parameter : parameters) {
     const at::Tensor& gradient = parameter.tensor.grad();
-    if (!gradient.defined()) continue;
-    const double norm = at::linalg_vector_norm(gradient, 2, {}, false, at::kFloat).item<double>();
-    squares += norm * norm;
+    if (gradient.defined()) norms.push_back(at::linalg_vector_norm(gradient, 2, {}, false, at::kFloat));
   }
-  return std::sqrt(squares);
+  if (norms.empty()) return 0;
+  return at::linalg_vector_norm(at::stack(norms).to(at::kDouble)).item<double>();
 }
 
 void scale_gradients(std::vector<Parameter>& parameters, double factor) {

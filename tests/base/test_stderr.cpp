@@ -203,3 +203,16 @@ TEST_CASE("throw_if_stopped: the exit code follows the signal") {
   clear_stop();
   throw_if_stopped();
 }
+
+TEST_CASE("a stop waits where it is postponed") {
+  {
+    const StopPostponed outer;
+    request_stop(SIGTERM);
+    throw_if_stopped();
+    { const StopPostponed inner; }
+    throw_if_stopped();
+    CHECK(stop_requested());
+  }
+  CHECK_THROWS_AS(throw_if_stopped(), Stopped);
+  clear_stop();
+}

@@ -29,6 +29,7 @@
 #include "support/errors.h"
 #include "support/scratch.h"
 #include "support/seeded.h"
+#include "support/unsynced_file_system.h"
 
 namespace {
 
@@ -243,6 +244,8 @@ TEST_CASE("batch 4 x 1 equals batch 1 x 4, with rows that weigh differently") {
 
 TEST_CASE("stopped at any of 20 steps, in data, loss or evaluation, and resumed: the same bits") {
   const Quiet quiet;
+  test::UnsyncedFileSystem unsynced;
+  const io::ScopedFileSystem quick(unsynced);
   for (const char* kind : {"adamw", "adamw8bit", "adafactor", "lion", "sgd"}) {
     CAPTURE(kind);
     const test::Scratch scratch;

@@ -1,4 +1,5 @@
 // Optimisers against torch.optim, transformers and the papers' formulas; goldens from scripts/fixtures/train.py.
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>

@@ -20,6 +20,7 @@
 #include "support/instrumented_file_system.h"
 #include "support/scratch.h"
 #include "support/seeded.h"
+#include "support/unsynced_file_system.h"
 
 namespace {
 
@@ -147,6 +148,8 @@ TEST_CASE("a state.json that is not ours is refused") {
 }
 
 TEST_CASE("disk full at every point of saving: an error, and the old checkpoint or the new one whole") {
+  test::UnsyncedFileSystem unsynced;
+  const io::ScopedFileSystem quick(unsynced);
   int moments = 1, after = 0;
   for (int k = 0; k < moments; ++k) {
     CAPTURE(k);
@@ -180,6 +183,8 @@ TEST_CASE("disk full at every point of saving: an error, and the old checkpoint 
 }
 
 TEST_CASE("SIGKILL at every point of saving and replacing leaves the old or the new checkpoint, bit for bit") {
+  test::UnsyncedFileSystem unsynced;
+  const io::ScopedFileSystem quick(unsynced);
   for (const std::int64_t next : {2, 1}) {  // a new one; the same step again
     int killed = 0, kept_old = 0;
     for (bool done = false; !done; ++killed) {
