@@ -13,8 +13,9 @@ class Ema {
   /// `decay` in [0, 1). The average starts as a copy of the parameters.
   Ema(const std::vector<Parameter>& parameters, double decay);
 
-  /// average = d x average + (1 - d) x parameter with d = min(decay, (1 + step) / (10 + step)), `step` from 1: the warm-up of
-  /// diffusers' EMAModel and TensorFlow's ExponentialMovingAverage, so that the first weights are soon forgotten.
+  /// average = d x average + (1 - d) x parameter with d = min(decay, (1 + step) / (10 + step)), `step` from 1: the
+  /// warm-up of diffusers' EMAModel and TensorFlow's ExponentialMovingAverage, so that the first weights are soon
+  /// forgotten.
   void update(std::int64_t step);
 
   /// Shares memory with the average.
@@ -22,8 +23,8 @@ class Ema {
   /// Error(data): other names or shapes.
   void load_state(const TensorMap& state);
 
-  /// Exchanges parameters and average, to evaluate or to write the averaged weights; call it again to undo it. The average is
-  /// kept exact meanwhile. Prefer EmaScope.
+  /// Exchanges parameters and average, to evaluate or to write the averaged weights; call it again to undo it. The
+  /// average is kept exact meanwhile. Prefer EmaScope.
   void swap();
 
  private:

@@ -11,9 +11,9 @@
 
 namespace atelier::train {
 
-/// A TensorBoard event file: TFRecords (length u64, its masked CRC-32C, bytes, theirs) of tensorflow.Event messages.
-/// A resumed run writes another file beside the first; its opening tells TensorBoard to drop what the first has from that step
-/// on (SessionLog.START). References: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto.
+/// A TensorBoard event file: TFRecords (length u64, its masked CRC-32C, bytes, theirs) of tensorflow.Event messages. A
+/// resumed run writes another file beside the first; its opening tells TensorBoard to drop what the first has from that
+/// step on (SessionLog.START). References: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto.
 class EventFile {
  public:
   /// Creates `folder/events.out.tfevents.SECONDS.PID.COUNT`. `first_step`: the first one that this run will write.

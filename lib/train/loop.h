@@ -32,8 +32,8 @@ class Task {
   /// The next micro-batch; never ends (begins a new epoch where the data does).
   virtual std::unique_ptr<Batch> next() = 0;
 
-  /// SUM of the losses of a batch over its `weight` terms: a scalar, f32, with its graph. Called under autocast. Randomness
-  /// (dropout, noise) comes from LibTorch's default generators, which the loop saves.
+  /// SUM of the losses of a batch over its `weight` terms: a scalar, f32, with its graph. Called under autocast.
+  /// Randomness (dropout, noise) comes from LibTorch's default generators, which the loop saves.
   virtual at::Tensor loss(const Batch& batch) = 0;
 
   /// Where next() stands, for seek(): seed, epoch, row. Saved in every checkpoint.
@@ -41,8 +41,8 @@ class Task {
   /// Error(data) where it does not fit the data.
   virtual void seek(const base::Json& position) = 0;
 
-  /// Mean loss over the held-out data, or nothing where there is none. Called under autocast without gradients; must leave
-  /// position and weights alone. The loop restores the random states after it.
+  /// Mean loss over the held-out data, or nothing where there is none. Called under autocast without gradients; must
+  /// leave position and weights alone. The loop restores the random states after it.
   virtual std::optional<double> evaluate() { return std::nullopt; }
 
   /// Adds the task's own files (an adapter in PEFT layout) to a checkpoint folder that is being written.
@@ -78,22 +78,23 @@ struct RunResult {
   std::string checkpoint;      ///< of the last step
 };
 
-/// metrics.jsonl gets a line for every step (loss, lr, grad_norm, tokens, tokens_per_s) and one for every evaluation (step,
-/// eval_loss); step 0 is before the first. The event files have train/loss, train/lr, train/grad_norm, train/tokens_per_s and
-/// eval/loss.
+/// metrics.jsonl gets a line for every step (loss, lr, grad_norm, tokens, tokens_per_s) and one for every evaluation
+/// (step, eval_loss); step 0 is before the first. The event files have train/loss, train/lr, train/grad_norm,
+/// train/tokens_per_s and eval/loss.
 ///
-/// Trains until options.steps, or until the evaluation stops improving. Parameters hold the last step's weights afterwards
-/// (not the average, not the best ones: those are in checkpoint-N).
+/// Trains until options.steps, or until the evaluation stops improving. Parameters hold the last step's weights
+/// afterwards (not the average, not the best ones: those are in checkpoint-N).
 ///
-/// A step: `accumulation` micro-batches, the gradient of the mean loss over their common weight (so 4 x 1 equals 1 x 4 whatever
-/// the lengths), clipping, the optimiser, the average. A step whose batches weigh nothing is Error(data).
-/// - SIGINT, SIGTERM: looked at before every micro-batch, evaluation and save. The state before the step at hand is saved and
-///   base::Stopped(resumable) thrown; the same call resumes it. (130 or 143 where the stop comes before anything is loaded.)
-/// - A loss or gradient that is not finite: the state before the step is saved, Error(condition). With fp16 a gradient that
-///   overflows skips the step and lowers the loss scale, until the scale is exhausted.
+/// A step: `accumulation` micro-batches, the gradient of the mean loss over their common weight (so 4 x 1 equals 1 x 4
+/// whatever the lengths), clipping, the optimiser, the average. A step whose batches weigh nothing is Error(data).
+/// - SIGINT, SIGTERM: looked at before every micro-batch, evaluation and save. The state before the step at hand is
+///   saved and base::Stopped(resumable) thrown; the same call resumes it. (130 or 143 where it comes
+///   while a checkpoint is still being loaded.)
+/// - A loss or gradient that is not finite: the state before the step is saved, Error(condition). With fp16 a gradient
+///   that overflows skips the step and lowers the loss scale, until the scale is exhausted.
 /// - A finished run returns at once (was_finished) with the weights loaded.
-/// - A run folder with checkpoints and resume "never": Error(cannot_create) unless `overwrite`. Settings that differ from the
-///   checkpoint's: Error(usage) naming the key.
+/// - A run folder with checkpoints and resume "never": Error(cannot_create) unless `overwrite`. Settings that differ
+///   from the checkpoint's: Error(usage) naming the key.
 RunResult train(Task& task, const LoopOptions& options);
 
 }  // namespace atelier::train

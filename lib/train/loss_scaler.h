@@ -6,8 +6,8 @@
 
 namespace atelier::train {
 
-/// Dynamic loss scale for f16 gradients: torch.amp.GradScaler's rule and defaults. The loss is multiplied by scale() before
-/// backward and the gradients divided by it; update() tells whether the gradients were finite.
+/// Dynamic loss scale for f16 gradients: torch.amp.GradScaler's rule and defaults. The loss is multiplied by scale()
+/// before backward and the gradients divided by it; update() tells whether the gradients were finite.
 class LossScaler {
  public:
   explicit LossScaler(double initial = 65536, std::int64_t growth_interval = 2000);
@@ -16,7 +16,8 @@ class LossScaler {
   /// Halves the scale after a step with gradients that are not finite (which must be skipped); doubles it after
   /// `growth_interval` finite ones in a row.
   void update(bool finite);
-  /// Whether the scale has fallen below 2^-14, where no f16 gradient can overflow because of it: the NaN is the model's own.
+  /// Whether the scale has fallen below 2^-14, where no f16 gradient can overflow because of it: the NaN is the model's
+  /// own.
   bool exhausted() const;
 
   base::Json state() const;

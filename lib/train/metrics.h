@@ -22,8 +22,9 @@ struct StepMetrics {
 /// metrics.jsonl of a run folder, one line a step, appended and flushed to the system line by line.
 class MetricsFile {
  public:
-  /// Keeps the lines up to `step` (from -1) and drops later ones and a last line that was cut: the steps after a checkpoint
-  /// are taken again. `evaluation_due`: the evaluation after `step` is made again, too. Error(data): an earlier line that is not ours. Error(cannot_create), Error(io).
+  /// Keeps the lines up to `step` (from -1) and drops later ones and a last line that was cut: the steps after a
+  /// checkpoint are taken again. `evaluation_due`: the evaluation after `step` is made again, too. Error(data): an
+  /// earlier line that is not ours. Error(cannot_create), Error(io).
   MetricsFile(const std::string& path, std::int64_t step, bool evaluation_due = false);
 
   void write(const StepMetrics& metrics);

@@ -28,30 +28,33 @@ struct OptimizerOptions {
                                ///< their resolution; false: they are rounded at each step, and need no copy
 };
 
-/// Updates parameters from their gradients. All states are named tensors, so that one writer saves every optimiser and a
-/// resumed one goes on bit for bit (on the same device and number of threads).
+/// Updates parameters from their gradients. All states are named tensors, so that one writer saves every optimiser and
+/// a resumed one goes on bit for bit (on the same device and number of threads).
 ///
-/// States of a parameter P, all f32 unless stated: `P.step` (scalar, steps taken), `P.master` (half precision parameters) and
+/// States of a parameter P, all f32 unless stated: `P.step` (scalar, steps taken), `P.master` (half precision
+/// parameters) and
 /// - adamw: `P.exp_avg`, `P.exp_avg_sq`. Updates are LibTorch's fused AdamW (torch.optim.AdamW(fused=True)).
 /// - adamw8bit: the same two as U8 codes with `P.exp_avg.absmax`, `P.exp_avg_sq.absmax`, one f32 for each block of 256
-///   elements (Dettmers and others 2022, 8-bit Optimizers via Block-wise Quantization; the dynamic tree of bitsandbytes).
-///   Parameters of fewer than 4096 elements keep f32 states, as there.
-/// - adafactor: `P.exp_avg_sq_row`, `P.exp_avg_sq_col` of matrices, else `P.exp_avg_sq`; `P.exp_avg` with beta1 (Shazeer,
-///   Stern 2018; transformers' Adafactor with relative_step=False).
+///   elements (Dettmers and others 2022, 8-bit Optimizers via Block-wise Quantization; the dynamic tree of
+///   bitsandbytes). Parameters of fewer than 4096 elements keep f32 states, as there.
+/// - adafactor: `P.exp_avg_sq_row`, `P.exp_avg_sq_col` of matrices, else `P.exp_avg_sq`; `P.exp_avg` with beta1
+///   (Shazeer, Stern 2018; transformers' Adafactor with relative_step=False).
 /// - lion: `P.exp_avg` (Chen and others 2023, Symbolic Discovery of Optimization Algorithms).
 /// - sgd: `P.momentum_buffer` with a momentum. LibTorch's fused SGD.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
 
-  /// One step of rate `lr` times each parameter's lr_scale; parameters without a gradient stay. Gradients are not cleared.
+  /// One step of rate `lr` times each parameter's lr_scale; parameters without a gradient stay. Gradients are not
+  /// cleared.
   virtual void step(double lr) = 0;
 
-  /// The states that exist so far (none before a parameter's first step). They share memory with the optimiser: save them
-  /// before the next step.
+  /// The states that exist so far (none before a parameter's first step). They share memory with the optimiser: save
+  /// them before the next step.
   virtual TensorMap state() const = 0;
 
-  /// Replaces all states by copies of these. Error(data): a name that fits no parameter or kind, a shape or dtype that differs.
+  /// Replaces all states by copies of these. Error(data): a name that fits no parameter or kind, a shape or dtype that
+  /// differs.
   virtual void load_state(const TensorMap& state) = 0;
 };
 

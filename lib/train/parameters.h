@@ -22,15 +22,15 @@ struct Parameter {
 /// Forgets all gradients.
 void clear_gradients(std::vector<Parameter>& parameters);
 
-/// L2 norm of all gradients taken as one vector (f32 within a tensor, f64 over them); NaN or infinity where one of them holds such a value.
-/// 0 where no parameter has a gradient.
+/// L2 norm of all gradients taken as one vector (f32 within a tensor, f64 over them); NaN or infinity where one of them
+/// holds such a value. 0 where no parameter has a gradient.
 double gradient_norm(const std::vector<Parameter>& parameters);
 
 /// Multiplies all gradients by `factor`.
 void scale_gradients(std::vector<Parameter>& parameters, double factor);
 
-/// As torch.nn.utils.clip_grad_norm_: where `norm` (from gradient_norm) is above `max_norm`, gradients are multiplied by
-/// max_norm / (norm + 1e-6). `max_norm` 0 clips nothing.
+/// As torch.nn.utils.clip_grad_norm_: where `norm` (from gradient_norm) is above `max_norm`, gradients are multiplied
+/// by max_norm / (norm + 1e-6). `max_norm` 0 clips nothing.
 void clip_gradients(std::vector<Parameter>& parameters, double norm, double max_norm);
 
 }  // namespace atelier::train

@@ -15,8 +15,8 @@ Precision precision(std::string_view name);
 /// Error(unavailable): fp16 on a CPU, whose f16 products are slower than f32's and need a loss scale besides.
 void check_precision(Precision precision, c10::Device device);
 
-/// LibTorch's autocast for what runs while this lives: products in bf16 or f16, sums, norms and losses in f32. fp32 changes
-/// nothing. The cache of cast weights goes with the scope, so that a step never sees the weights of another.
+/// LibTorch's autocast for what runs while this lives: products in bf16 or f16, sums, norms and losses in f32. fp32
+/// changes nothing. The cache of cast weights goes with the scope, so that a step never sees the weights of another.
 class AutocastScope {
  public:
   AutocastScope(Precision precision, c10::Device device);

@@ -9,9 +9,9 @@ namespace atelier::train {
 /// Elements that share one scale.
 inline constexpr std::int64_t kStateBlock = 256;
 
-/// The 256 values of the dynamic tree data type, ascending in [-1, 1] (signed) or [0, 1], f32: from 7 decades, the larger ones
-/// divided more finely. Dettmers 2015, 8-Bit Approximations for Parallelism in Deep Learning; equal to bitsandbytes'
-/// create_dynamic_map.
+/// The 256 values of the dynamic tree data type, ascending in [-1, 1] (signed) or [0, 1], f32: from 7 decades, the
+/// larger ones divided more finely. Dettmers 2015, 8-Bit Approximations for Parallelism in Deep Learning; equal to
+/// bitsandbytes' create_dynamic_map.
 at::Tensor dynamic_tree(bool with_sign);
 
 struct QuantisedBlocks {

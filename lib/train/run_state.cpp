@@ -200,8 +200,9 @@ std::string Checkpoints::save(const RunState& state, const std::function<void(co
   try {
     files.create_folders(partial);
     if (add) add(partial);
-    const Json facts{{"format", kFormat},          {"step", state.step}, {"files", write_parts(state, partial)},
-                     {"position", state.position}, {"loop", state.loop}, {"settings", state.settings}};
+    Json facts{{"format", kFormat},          {"step", state.step}, {"files", write_parts(state, partial)},
+               {"position", state.position}, {"loop", state.loop}, {"settings", state.settings}};
+    facts["sha256"] = base::sha256_hex(base::dump_json(facts));  // of all that stands before it
     io::write_atomically(join(partial, "state.json"), base::dump_json(facts) + "\n");
     put_in_place(folder_, partial, target, state.step);
   } catch (...) {
@@ -255,10 +256,15 @@ std::optional<RunState> Checkpoints::load_newest() const {
 
 RunState Checkpoints::load(const std::string& checkpoint) {
   const std::string path = join(checkpoint, "state.json");
-  const Json facts = base::read_json_file(path);
+  Json facts = base::read_json_file(path);
   if (!facts.is_object()) throw Error(ExitCode::data, fmt::format("{}: is not an object", path));
   const base::JsonFields fields(facts, path);
   fields.integer("format", kFormat, kFormat);
+  const std::string sha256 = fields.string("sha256");
+  facts.erase("sha256");
+  if (base::sha256_hex(base::dump_json(facts)) != sha256) {
+    throw Error(ExitCode::data, fmt::format("{}: damaged: this is not what was saved", path));
+  }
   const Json* files = fields.find("files");
   if (files == nullptr || !files->is_object())
     throw Error(ExitCode::data, fmt::format("{}: \"files\" is missing", path));

@@ -26,12 +26,12 @@ struct ScheduleOptions {
 void check_schedule(const ScheduleOptions& options);
 
 /// What the rate of step `step` (from 0) is multiplied by, in [0, 1]. Equal to transformers' get_scheduler: constant
-/// (with warm-up), linear, cosine (one cycle), cosine_with_restarts, cosine_with_min_lr, polynomial (lr_end = floor x lr),
-/// inverse_sqrt, warmup_stable_decay. From the last step on: the floor (linear: 0). Precondition: check_schedule.
+/// (with warm-up), linear, cosine (one cycle), cosine_with_restarts, cosine_with_min_lr, polynomial (lr_end = floor x
+/// lr), inverse_sqrt, warmup_stable_decay. From the last step on: the floor (linear: 0). Precondition: check_schedule.
 double schedule_factor(const ScheduleOptions& options, std::int64_t step);
 
-/// --warmup: below 1 a share of `steps`, rounded up as transformers' warmup_ratio; else a number of steps. Error(usage):
-/// negative, not whole, more than `steps`.
+/// --warmup: below 1 a share of `steps`, rounded up as transformers' warmup_ratio; else a number of steps.
+/// Error(usage): negative, not whole, more than `steps`.
 std::int64_t warmup_steps(double warmup, std::int64_t steps);
 
 }  // namespace atelier::train

@@ -10,8 +10,9 @@
 
 namespace atelier::test {
 
-/// Calls the hook before, in the middle of (writes only) and after the operations of the real file system, counting these
-/// moments from 0: a hook that throws is a disk that fails there, one that raises SIGKILL a process that dies there.
+/// Calls the hook before, in the middle of (writes only) and after the operations of the real file system, counting
+/// these moments from 0: a hook that throws is a disk that fails there, one that raises SIGKILL a process that dies
+/// there.
 class InstrumentedFileSystem final : public io::FileSystem {
  public:
   enum class Kind { create, mode, write, sync, close, rename, sync_folder };

@@ -8,8 +8,8 @@
 
 namespace atelier::test {
 
-/// The file system that stands when it is made, but that fsync is not waited for: a test that saves a thousand times would wait
-/// minutes for the disk, and what a process that dies leaves behind does not depend on it.
+/// The file system that stands when it is made, but that fsync is not waited for: a test that saves a thousand times
+/// would wait minutes for the disk, and what a process that dies leaves behind does not depend on it.
 class UnsyncedFileSystem final : public io::FileSystem {
  public:
   std::unique_ptr<io::OutputFile> create(const std::string& path) override {

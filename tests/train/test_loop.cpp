@@ -167,8 +167,8 @@ void check_equal(const LoopOptions& a, const LoopOptions& b, std::int64_t steps)
   }
 }
 
-/// Runs until the task's call `at` is reached, stops there by a signal, and resumes with a fresh task. Returns the step that the
-/// checkpoint had.
+/// Runs until the task's call `at` is reached, stops there by a signal, and resumes with a fresh task. Returns the step
+/// that the checkpoint had.
 std::int64_t stop_and_resume(const LoopOptions& options, int at) {
   seed_torch(11);
   Network first;

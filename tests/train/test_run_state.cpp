@@ -109,7 +109,7 @@ TEST_CASE("--keep: the newest ones and the best one stay") {
 
 TEST_CASE("a damaged newest checkpoint falls back to the one before") {
   for (const char* file : {"state.json", "weights.safetensors", "optimizer.safetensors", "random.safetensors"}) {
-    for (const char* damage : {"bit", "cut", "missing"}) {
+    for (const char* damage : {"bit", "cut", "missing", "digit"}) {
       CAPTURE(file);
       CAPTURE(damage);
       const test::Scratch scratch;
@@ -121,12 +121,13 @@ TEST_CASE("a damaged newest checkpoint falls back to the one before") {
         fs::remove(path);
       } else {
         if (*damage == 'c') bytes.resize(bytes.size() / 2);
+        if (*damage == 'd')
+          bytes[bytes.find_first_of("0123456789", std::string(file) == "state.json" ? bytes.find("row") : 0)] ^= 1;
         if (*damage == 'b') bytes[bytes.size() - 3] ^= 4;
         test::put_file(path, bytes);
       }
       const auto state = checkpoints.load_newest();
       REQUIRE(state);
-      // a bit of state.json itself can only be seen where it makes it malformed: the last ones close its objects
       check_state(*state, 10);
       fs::remove_all(checkpoints.path(10));
       CHECK(test::contains(error_of(ExitCode::data, [&] { checkpoints.load_newest(); }), "no checkpoint is whole"));
@@ -137,7 +138,7 @@ TEST_CASE("a damaged newest checkpoint falls back to the one before") {
 TEST_CASE("a state.json that is not ours is refused") {
   const test::Scratch scratch;
   for (const char* text :
-       {"", "[]", "{}", R"({"format":2,"step":1,"files":{}})", R"({"format":1,"step":-1,"files":{}})",
+       {"", "[]", "{}", R"({"format":2,"step":1,"files":{}})", R"({"format":1,"step":1,"files":{},"sha256":"0"})",
         R"({"format":1,"step":1})", R"({"format":1,"step":1,"files":{"../x":{}}})",
         R"({"format":1,"step":1,"files":{"weights.safetensors":3}})"}) {
     CAPTURE(text);
