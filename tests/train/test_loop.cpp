@@ -6,10 +6,12 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/dropout.h>
@@ -17,6 +19,9 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/tanh.h>
+#include <ATen/ops/tensor.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -185,6 +190,13 @@ std::int64_t stop_and_resume(const LoopOptions& options, int at) {
   return step;
 }
 
+/// For networks so small that threads only wait for one another; and a forked process has lost its parent's.
+struct OneThread {
+  const int before = at::get_num_threads();
+  OneThread() { at::set_num_threads(1); }
+  ~OneThread() { at::set_num_threads(before); }
+};
+
 struct Quiet {
   Quiet() { base::set_log_level(base::LogLevel::quiet); }
   ~Quiet() { base::set_log_level(base::LogLevel::normal); }
@@ -244,6 +256,7 @@ TEST_CASE("batch 4 x 1 equals batch 1 x 4, with rows that weigh differently") {
 
 TEST_CASE("stopped at any of 20 steps, in data, loss or evaluation, and resumed: the same bits") {
   const Quiet quiet;
+  const OneThread one_thread;
   test::UnsyncedFileSystem unsynced;
   const io::ScopedFileSystem quick(unsynced);
   for (const char* kind : {"adamw", "adamw8bit", "adafactor", "lion", "sgd"}) {
@@ -270,6 +283,62 @@ TEST_CASE("stopped at any of 20 steps, in data, loss or evaluation, and resumed:
     if (stride == 1) CHECK(stopped.size() == 21);  // before each step, and in the last evaluation
     if (stride == 1) MESSAGE("stopped at " << network.calls << " calls");
   }
+}
+
+TEST_CASE(
+    "SIGTERM at 50 random moments: exit 75, no step lost, and in the end the losses of a run that was left alone") {
+  const Quiet quiet;
+  test::UnsyncedFileSystem unsynced;
+  const io::ScopedFileSystem quick(unsynced);
+  const test::Scratch scratch;
+  LoopOptions options = make_options(scratch);
+  options.steps = 1000000;
+  options.schedule = {.kind = ScheduleKind::constant};
+  options.save_every = 50;
+  const OneThread one_thread;
+  std::mt19937 random(7);
+  for (int round = 0; round < 50; ++round) {
+    CAPTURE(round);
+    int ready[2];
+    REQUIRE(pipe(ready) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+      base::install_stop_handlers();
+      seed_torch(11);
+      Network network;
+      network.at_call = [&](int call) {
+        if (call == 0 && write(ready[1], "", 1) != 1) _exit(1);
+      };
+      try {
+        train::train(network, options);
+      } catch (const base::Error& error) {
+        _exit(static_cast<int>(error.code()));
+      }
+      _exit(0);
+    }
+    char byte = 0;
+    CHECK(read(ready[0], &byte, 1) == 1);
+    usleep(random() % 30000);
+    kill(child, SIGTERM);
+    int status = 0;
+    waitpid(child, &status, 0);
+    for (const int end : ready) close(end);
+    CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 75));
+    const auto state = Checkpoints(options.run_folder).load_newest();
+    REQUIRE(state);
+    CHECK(metrics_of(options).back()["step"] == state->step);
+  }
+  const RunState end = *Checkpoints(options.run_folder).load_newest();
+  MESSAGE("steps: " << end.step);
+  CHECK(end.step > 50);
+  LoopOptions whole = options;
+  whole.run_folder = scratch.file("whole");
+  whole.steps = end.step;
+  seed_torch(11);
+  Network network;
+  const std::vector<double> losses = train::train(network, whole).losses;
+  CHECK(at::equal(end.history.at("losses"), at::tensor(losses, at::kDouble)));
+  CHECK(at::equal(end.weights.at("0.weight"), network.parameters()[0].tensor));
 }
 
 TEST_CASE("a process that dies goes on from the last checkpoint, and its metrics with it") {
