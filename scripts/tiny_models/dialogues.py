@@ -7,6 +7,7 @@ rule (captions.held_out): training never draws a held-out combination, evaluatio
 from dataclasses import dataclass, field
 
 from . import functions as fn
+from . import lookups
 from . import scene_tasks as st
 from .captions import (POSITIONS, article, caption, item_held_out, noun, position_phrase, sample_caption_scene,
                        sample_item, sample_scene, scene_on_side)
@@ -23,8 +24,8 @@ TASKS = ("qa", "counting", "comparing", "caption", "german", "french", "call_fla
 class Dialogue:
     """Messages with roles user, model and tool, `tools` being OpenAI-style functions.
 
-    A model's message has `content`, or `tool_calls` as OpenAI writes them; a tool's has `name` and, as `content`,
-    the result.
+    A model's message has `content`, or `tool_calls` as OpenAI writes them, or in drills `parts` as [(text, learned?)]; a
+    tool's has `name` and, as `content`, the result.
     """
     task: str
     messages: list = field(default_factory=list)
@@ -67,6 +68,7 @@ def segments(dialogue):
             if not open_turn:
                 out.append(("<start_of_turn>model\n", False))
             open_turn = following == "tool"
+            out += message.get("parts", ())
             out.append((text + ("" if open_turn else "<end_of_turn>"), True))
             if not open_turn:
                 out.append(("\n", False))
@@ -336,8 +338,14 @@ def talk_dialogue(rng):
     return d
 
 
-# What training draws: (share in the first half, share afterwards, maker). To find a shape by what is said of it takes longest
-# to learn, so most of the later dialogues are about scenes; the other tasks need no more than to be kept.
+def drill_dialogue(rng, rung):
+    """Look-ups in one scene, of which only the values are learned."""
+    text, parts = lookups.drill(rng, rung, st.describe)
+    return Dialogue("drill", [{"role": "user", "content": text}, {"role": "model", "parts": parts}])
+
+
+# What training draws: (share in the first half, share afterwards, maker). Most of the later dialogues are about scenes, which
+# take longest to learn; the other tasks need no more than to be kept.
 MIXTURE = (
     (0.14, 0.14, lambda rng: scene_dialogue(rng, False, "qa", st.QA, rng.randint(3, 6))),
     (0.09, 0.13, lambda rng: scene_dialogue(rng, False, "counting", st.COUNTING, rng.randint(3, 6))),
@@ -353,22 +361,29 @@ MIXTURE = (
     (0.03, 0.01, lambda rng: repeat_dialogue(rng, rng.randint(1, 4))),
     (0.03, 0.02, lambda rng: talk_dialogue(rng)),
 )
-SKILLS, BASICS, SCENES = range(3)
+# Pools of training after the ladder of lookups.py, at whose end the next begin.
+SKILLS_END, BASICS_END = lookups.HEIGHT + 6, lookups.HEIGHT + 36
 
 
-def training_dialogue(rng, phase=BASICS):
+def mixed_dialogue(rng, late=False):
+    """One dialogue of the mixture."""
+    return rng.choices([row[2] for row in MIXTURE], [row[late] for row in MIXTURE])[0](rng)
+
+
+def training_dialogue(rng, pool):
     """One dialogue for training: several exchanges, so that every token read teaches something.
 
-    phase: SKILLS, the first part, mostly copying and looking up, which the other tasks stand on and which are learned
-    soonest where every word of an answer needs them; then BASICS, then SCENES.
+    What other tasks stand on comes first: looking things up, then copying too, then all tasks, in the end mostly scenes.
     """
-    if phase == SKILLS:
-        skill = rng.random()
-        if skill < 0.35:
-            return repeat_dialogue(rng, rng.randint(2, 6))
-        if skill < 0.8:
-            return scene_dialogue(rng, False, "several", st.SEVERAL, rng.randint(4, 6))
-    return rng.choices([row[2] for row in MIXTURE], [row[phase == SCENES] for row in MIXTURE])[0](rng)
+    rung = lookups.rung_of(pool)
+    if rung:
+        return drill_dialogue(rng, rung)
+    chance = rng.random()
+    if chance < 0.06:
+        return drill_dialogue(rng, lookups.LADDER[-1])
+    if pool < SKILLS_END and chance < 0.4:
+        return repeat_dialogue(rng, rng.randint(2, 6))
+    return mixed_dialogue(rng, pool >= BASICS_END)
 
 
 def question(rng, task):

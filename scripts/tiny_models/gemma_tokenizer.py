@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from .corpus import VOCABULARIES, sentences
-from .dialogues import segments, training_dialogue
+from .dialogues import segments, mixed_dialogue
 from .smalltalk import THINGS, TOPICS
 
 VOCABULARY = 4096
@@ -31,7 +31,7 @@ def training_lines(seed):
     """What the pieces are learned from: the dialogues, and everyday words of three languages."""
     rng = random.Random(f"tokenizer {seed}")
     for _ in range(12000):
-        for text, _ in segments(training_dialogue(rng)):
+        for text, _ in segments(mixed_dialogue(rng)):
             yield from (part for part in re.split(r"<[a-z_]+>|\n", text) if part)
     yield from sentences(rng, 12000)
     # Every word once more in lower and upper case, alone and after a space.

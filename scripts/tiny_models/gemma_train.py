@@ -14,6 +14,7 @@ import time
 
 import torch
 
+from . import lookups
 from .dialogues import segments, training_dialogue
 from .gemma_net import CONFIG, Gemma2
 
@@ -21,7 +22,6 @@ BOS = 2
 MAX_TOKENS = 640          # longer dialogues are cut; there are few
 POOL = 512                # dialogues sorted by length together, so that batches need little padding
 BATCH_TOKENS = 1280       # small enough for a core's cache
-PHASES = (12, 50)         # the pools at which dialogues.BASICS and dialogues.SCENES begin
 EARLY_TOKENS = 5_000_000  # until then steps of two batches, afterwards of four
 TOTAL_TOKENS = 12_000_000
 SAVE_EVERY = 120          # seconds
@@ -50,11 +50,13 @@ def encode(sp, dialogue):
 
 def batches(sp, seed, pool):
     """A list of the batches of one pool: (ids (B, T), where, targets). The same arguments give the same batches."""
-    rng, phase = random.Random(f"train {seed} {pool}"), sum(pool >= begin for begin in PHASES)
-    rows = sorted((encode(sp, training_dialogue(rng, phase)) for _ in range(POOL)), key=lambda r: len(r[0]))
+    rng = random.Random(f"train {seed} {pool}")
+    # The ladder of look-ups needs many steps more than it needs long ones.
+    most = BATCH_TOKENS // 2 if lookups.rung_of(pool) else BATCH_TOKENS
+    rows = sorted((encode(sp, training_dialogue(rng, pool)) for _ in range(POOL)), key=lambda r: len(r[0]))
     groups, group = [], []
     for row in rows:
-        if group and (len(group) + 1) * len(row[0]) > BATCH_TOKENS:
+        if group and (len(group) + 1) * len(row[0]) > most:
             groups.append(group)
             group = []
         group.append(row)
