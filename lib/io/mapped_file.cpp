@@ -1,5 +1,6 @@
 #include "io/mapped_file.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -38,6 +39,13 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   ::close(fd);
   if (!trouble.empty()) throw unreadable(path, trouble);
   return std::shared_ptr<const MappedFile>(new MappedFile(path, data, static_cast<std::size_t>(info.st_size)));
+}
+
+void MappedFile::release(std::size_t begin, std::size_t end) const {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  begin = (begin + page - 1) / page * page;
+  end = std::min(end, size_) / page * page;
+  if (begin < end) ::madvise(static_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
 MappedFile::~MappedFile() {

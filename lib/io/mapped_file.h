@@ -20,6 +20,9 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
   const std::string& path() const { return path_; }
 
+  /// Drops the pages that lie wholly in [begin, end) from this process; they come in again when they are touched.
+  void release(std::size_t begin, std::size_t end) const;
+
  private:
   MappedFile(std::string path, void* data, std::size_t size) : path_(std::move(path)), data_(data), size_(size) {}
 

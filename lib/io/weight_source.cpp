@@ -76,6 +76,11 @@ class SafetensorsSource final : public WeightSource {
   const std::vector<WeightFile>& files() const override { return files_; }
   std::vector<std::string> missing() const override { return missing_; }
 
+  void release(const std::string& name) override {
+    const auto place = entries_.find(name);
+    if (place != entries_.end()) mapped_[place->second.file]->release(place->second.info.begin, place->second.info.end);
+  }
+
   void note_used(const std::string& name) override {
     if (const auto place = entries_.find(name); place != entries_.end()) place->second.used = true;
   }

@@ -36,6 +36,10 @@ class WeightSource {
   /// as missing), a dtype that LibTorch has no type for (F4, F6), BOOL bytes other than 0 and 1.
   virtual at::Tensor load(const std::string& name, c10::ScalarType dtype, c10::Device device) = 0;
 
+  /// Lets go of the pages that a tensor was read from, so that they do not count as memory in use. What load() returned of
+  /// it stays valid: touched again, its pages come in again. An unknown name is no error.
+  virtual void release(const std::string& name) {}
+
   /// Records a name that a model wanted and that is not there (load does so itself).
   virtual void note_missing(const std::string& name) = 0;
   /// Records a tensor as used without loading it (--plan, or one that is known and deliberately ignored). An unknown

@@ -1,5 +1,9 @@
 #include "nn/linear.h"
 
+#include <utility>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
@@ -13,7 +17,45 @@ Linear::Linear(std::int64_t in, std::int64_t out, bool with_bias) {
   if (with_bias) bias = register_parameter("bias", placeholder({out}), /*requires_grad=*/false);
 }
 
-at::Tensor Linear::forward(const at::Tensor& x) const { return linear(x, weight, bias); }
+Linear::Linear(const at::Tensor& shared_weight) : weight(shared_weight) {}
+
+at::Tensor Linear::dense_weight(at::ScalarType dtype) const {
+  return quantised_ ? quantised_->dequantise(dtype) : weight;
+}
+
+void Linear::quantise(std::shared_ptr<const QuantisedWeight> quantised) {
+  quantised_ = std::move(quantised);
+  weight.set_data(placeholder({quantised_->out(), quantised_->in()}));
+}
+
+at::Tensor Linear::forward(const at::Tensor& x, bool f32_result) const {
+  auto y = quantised_ ? nn::linear(x, quantised_, bias, f32_result) : nn::linear(x, weight, bias, f32_result);
+  if (adapters.empty()) return y;
+  const auto dtype = y.scalar_type();
+  for (const auto& adapter : adapters)
+    if (adapter->active) y = adapted(*adapter, x, std::move(y));
+  return y.to(dtype);
+}
+
+at::Tensor Linear::adapted(const Adapter& adapter, const at::Tensor& x, at::Tensor y) const {
+  // Under autocast the product casts both sides itself.
+  const bool autocast = at::autocast::is_autocast_enabled(x.device().type());
+  const auto input = dropped(adapter, autocast ? x : x.to(adapter.lora_a.scalar_type()));
+  auto added = nn::linear(nn::linear(input, adapter.lora_a, {}), adapter.lora_b, {});  // (..., out)
+  // Products and sums are rounded each for itself: a fused one would depend on an element's place in a vector register.
+  added = at::GradMode::is_enabled() ? added * adapter.scale : added.mul_(adapter.scale);
+  if (!adapter.magnitude.defined()) return y + added;
+  const auto factor =
+      dora_factor(adapter, [&] { return adapted_norms(adapter, dense_weight(x.scalar_type()), /*embedding=*/false); });
+  if (!adapter.training || adapter.dropout <= 0) {
+    const auto own = bias.defined() ? y - bias : y;
+    return y + (factor - 1) * own + factor * added;
+  }
+  // With dropout the base's share comes of the same dropped input.
+  const auto dropped_x = input.to(x.scalar_type());
+  const auto own = quantised_ ? nn::linear(dropped_x, quantised_, {}, true) : nn::linear(dropped_x, weight, {}, true);
+  return y + (factor - 1) * own + factor * added;
+}
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool f32_result) {
   const std::int64_t in = weight.size(1), out = weight.size(0);

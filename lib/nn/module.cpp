@@ -32,13 +32,14 @@ bool check(const std::string& name, const at::Tensor& parameter, io::WeightSourc
 at::Tensor placeholder(at::IntArrayRef shape) { return at::empty({}).expand(shape); }
 
 void load_parameters(Module& module, io::WeightSource& source, const NameMap& names, at::ScalarType dtype,
-                     at::Device device) {
+                     at::Device device, const LoadOne& load_one) {
   std::string first_missing;
   int missing = 0;
   for (auto& entry : module.named_parameters()) {
     base::throw_if_stopped();
     const std::string name = names.stored(entry.key());
     if (check(name, entry.value(), source)) {
+      if (load_one && load_one(entry.key(), name)) continue;
       entry.value().set_data(source.load(name, dtype, device));
     } else if (missing++ == 0) {
       first_missing = name;

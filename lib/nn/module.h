@@ -1,5 +1,8 @@
 #pragma once
 
+#include <functional>
+#include <string>
+
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 
@@ -21,10 +24,13 @@ struct NameMap {
   virtual std::string stored(const std::string& name) const { return name; }
 };
 
+/// Called for a parameter of the module tree and its checkpoint's name; true where it has seen to the tensor itself.
+using LoadOne = std::function<bool(const std::string& name, const std::string& stored)>;
+
 /// Fills every parameter of the tree from the checkpoint. Error(data) where one is missing (all missing ones are counted,
 /// the first is named) or has another shape. Looks at the stop flag between tensors.
 void load_parameters(Module& module, io::WeightSource& source, const NameMap& names, at::ScalarType dtype,
-                     at::Device device);
+                     at::Device device, const LoadOne& load_one = {});
 
 /// The accounting of --plan without loading: marks what would be read, and checks shapes. Missing names are only noted.
 void account_parameters(Module& module, io::WeightSource& source, const NameMap& names);

@@ -2,9 +2,7 @@
 
 #include <cmath>
 
-#include <ATen/ops/embedding.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/tensor.h>
 
 namespace atelier::models::gemma {
@@ -14,14 +12,6 @@ namespace {
 class Group : public nn::Module {
  public:
   using torch::nn::Module::register_module;
-};
-
-class Embedding : public nn::Module {
- public:
-  Embedding(std::int64_t count, std::int64_t size) {
-    weight = register_parameter("weight", nn::placeholder({count, size}), /*requires_grad=*/false);
-  }
-  at::Tensor weight;  ///< (vocab, hidden)
 };
 
 }  // namespace
@@ -105,13 +95,14 @@ CausalLm::CausalLm(const Config& c)
       rope_(c.head_dim, c.rope_theta, c.rope_factor),
       local_rope_(c.head_dim, c.rope_local_theta, c.rope_local_factor) {
   auto model = register_module("model", std::make_shared<Group>());
-  auto embedding = model->register_module("embed_tokens", std::make_shared<Embedding>(c.vocab_size, c.hidden_size));
-  embed_tokens_ = &embedding->weight;
+  embed_tokens_ = model->register_module(
+      "embed_tokens", std::make_shared<nn::Embedding>(c.vocab_size, c.hidden_size, std::sqrt(c.hidden_size)));
   auto layers = model->register_module("layers", std::make_shared<Group>());
   for (std::int64_t i = 0; i < c.layers; ++i)
     layers_.push_back(layers->register_module(std::to_string(i), std::make_shared<DecoderLayer>(c, c.sliding[i])));
   norm_ = model->register_module("norm", std::make_shared<nn::RmsNorm>(c.hidden_size, c.norm_eps));
-  if (!c.tied_head) lm_head_ = register_module("lm_head", std::make_shared<nn::Linear>(c.hidden_size, c.vocab_size));
+  lm_head_ = register_module("lm_head", c.tied_head ? std::make_shared<nn::Linear>(embed_tokens_->weight)
+                                                    : std::make_shared<nn::Linear>(c.hidden_size, c.vocab_size));
 }
 
 Angles CausalLm::angles(const Batch& batch) const {
@@ -128,9 +119,7 @@ at::Tensor CausalLm::forward(const Batch& batch) const {
   const auto n = static_cast<std::int64_t>(batch.tokens.size());
   const auto ids =
       at::tensor(at::ArrayRef<std::int32_t>(batch.tokens.data(), batch.tokens.size()), at::kInt).to(device());
-  auto x = at::embedding(*embed_tokens_, ids);  // (N, hidden)
-  // The factor is rounded to the weights' type first, as in the reference.
-  x = x * at::scalar_tensor(std::sqrt(static_cast<double>(config_.hidden_size)), x.options());
+  auto x = embed_tokens_->forward(ids);  // (N, hidden)
   const Angles turned = angles(batch);
   std::vector<nn::LayerCache*> caches(batch.caches.size());
   for (std::size_t i = 0; i < layers_.size(); ++i) {
@@ -141,11 +130,13 @@ at::Tensor CausalLm::forward(const Batch& batch) const {
   return norm_->forward(x);
 }
 
-const at::Tensor& CausalLm::head() const { return lm_head_ ? lm_head_->weight : *embed_tokens_; }
-
 at::Tensor CausalLm::logits(const at::Tensor& hidden) const {
-  auto y = nn::linear(hidden, head(), {}, /*f32_result=*/true);  // (N, vocab)
+  auto y = lm_head_->forward(hidden, /*f32_result=*/true);  // (N, vocab)
   return config_.final_softcap > 0 ? nn::softcap(y, config_.final_softcap) : y;
+}
+
+void CausalLm::untie() {
+  if (lm_head_->weight.is_same(embed_tokens_->weight)) lm_head_->weight = embed_tokens_->weight.detach();
 }
 
 nn::KvCache CausalLm::new_cache() const {

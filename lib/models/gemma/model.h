@@ -6,6 +6,7 @@
 
 #include "models/gemma/config.h"
 #include "nn/attention.h"
+#include "nn/embedding.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
 #include "nn/rope.h"
@@ -74,19 +75,22 @@ class CausalLm : public nn::Module {
   /// shorter sequence. False, and nothing changed, where a sliding layer no longer holds what it would need.
   bool cut(nn::KvCache& cache, std::int64_t begin, std::int64_t count) const;
   const Config& config() const { return config_; }
-  at::ScalarType dtype() const { return embed_tokens_->scalar_type(); }
-  at::Device device() const { return embed_tokens_->device(); }
+  at::ScalarType dtype() const { return embed_tokens_->weight.scalar_type(); }
+  at::Device device() const { return embed_tokens_->weight.device(); }
+
+  /// Gives a tied head a weight of its own, which shares the embedding's memory until one of them is replaced.
+  void untie();
+  void set_head_weight(const at::Tensor& weight) { lm_head_->weight.set_data(weight); }
 
  private:
   Angles angles(const Batch& batch) const;
-  const at::Tensor& head() const;
 
   Config config_;
   nn::Rope rope_, local_rope_;
-  const at::Tensor* embed_tokens_;
+  std::shared_ptr<nn::Embedding> embed_tokens_;
   std::vector<std::shared_ptr<DecoderLayer>> layers_;
   std::shared_ptr<nn::RmsNorm> norm_;
-  std::shared_ptr<nn::Linear> lm_head_;  ///< null where tied
+  std::shared_ptr<nn::Linear> lm_head_;  ///< tied: without a weight of its own
 };
 
 /// Bytes of the key/value cache of one sequence of so many positions, elements of `element_size` bytes.
