@@ -39,30 +39,24 @@ std::int64_t Part::count(const std::string& before, const std::string& after) co
   return n;
 }
 
-Json unet_config(const Part& part, Family family) {
+Json encoder_config(const Part& part, Family family) {
   // Two resnets and a downsampler make a level: blocks 1, 4, 7 and 10 begin one.
-  Json channels = Json::array(), down = Json::array(), up = Json::array(), depths = Json::array(),
-       heads = Json::array();
+  Json channels = Json::array(), down = Json::array(), depths = Json::array(), heads = Json::array();
   const std::int64_t middle = std::max<std::int64_t>(1, depth_of(part, "middle_block.1"));
   for (std::int64_t k = 1; k < max_blocks && part.has(fmt::format("input_blocks.{}.0.in_layers.0.weight", k)); k += 3) {
     const bool attention = has_attention(part, k);
     const std::int64_t width = part.size(fmt::format("input_blocks.{}.0.out_layers.3.weight", k), 0);
     channels.push_back(width);
     down.push_back(attention ? "CrossAttnDownBlock2D" : "DownBlock2D");
-    up.insert(up.begin(), attention ? "CrossAttnUpBlock2D" : "UpBlock2D");
     depths.push_back(attention ? std::max<std::int64_t>(1, depth_of(part, fmt::format("input_blocks.{}.1", k))) : 1);
     heads.push_back(family == Family::sd1 ? 8 : std::max<std::int64_t>(1, width / 64));
   }
   if (!channels.empty()) depths.back() = middle;
   const std::string middle_block = "middle_block.1.transformer_blocks.0.";
   Json config = {
-      {"_class_name", "UNet2DConditionModel"},
-      {"sample_size", family == Family::sdxl || family == Family::sdxl_refiner ? 128 : 64},
       {"in_channels", part.size("input_blocks.0.0.weight", 1)},
-      {"out_channels", part.size("out.2.weight", 0)},
       {"block_out_channels", channels},
       {"down_block_types", down},
-      {"up_block_types", up},
       {"layers_per_block", 2},
       {"attention_head_dim", heads},
       {"transformer_layers_per_block", depths},
@@ -73,6 +67,18 @@ Json unet_config(const Part& part, Family family) {
     config["addition_time_embed_dim"] = 256;
     config["projection_class_embeddings_input_dim"] = part.size("label_emb.0.0.weight", 1);
   }
+  return config;
+}
+
+Json unet_config(const Part& part, Family family) {
+  Json config = encoder_config(part, family);
+  Json up = Json::array();
+  for (const Json& down : config["down_block_types"])
+    up.insert(up.begin(), down == "CrossAttnDownBlock2D" ? "CrossAttnUpBlock2D" : "UpBlock2D");
+  config["_class_name"] = "UNet2DConditionModel";
+  config["sample_size"] = family == Family::sdxl || family == Family::sdxl_refiner ? 128 : 64;
+  config["out_channels"] = part.size("out.2.weight", 0);
+  config["up_block_types"] = std::move(up);
   return config;
 }
 

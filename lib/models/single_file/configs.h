@@ -21,6 +21,8 @@ struct Part {
   std::int64_t count(const std::string& before, const std::string& after) const;
 };
 
+/// The way down and the middle of a UNet, which are also a ControlNet's.
+base::Json encoder_config(const Part& part, Family family);
 base::Json unet_config(const Part& part, Family family);
 base::Json vae_config(const Part& part, Family family);
 /// Transformers' layout of the text tower (`text_model.`).

@@ -88,17 +88,19 @@ at::Tensor DownBlock::forward(at::Tensor x, const at::Tensor& time, const at::Te
   return x;
 }
 
-MidBlock::MidBlock(const Config& c) {
+MidBlock::MidBlock(const Config& c, bool attention) {
   const Level& level = c.levels.back();
-  attention_ = register_module("attentions", std::make_shared<Group>())
-                   ->append(transformer(c, level, level.depth, level.context));
+  if (attention)
+    attention_ = register_module("attentions", std::make_shared<Group>())
+                     ->append(transformer(c, level, level.depth, level.context));
   auto resnets = register_module("resnets", std::make_shared<Group>());
   first_ = resnets->append(resnet(c, level.channels, level.channels, c.mid_scale));
-  second_ = resnets->append(resnet(c, level.channels, level.channels, c.mid_scale));
+  if (attention) second_ = resnets->append(resnet(c, level.channels, level.channels, c.mid_scale));
 }
 
 at::Tensor MidBlock::forward(at::Tensor x, const at::Tensor& time, const at::Tensor& context) const {
-  return second_->forward(attention_->forward(first_->forward(x, time), context), time);
+  x = first_->forward(x, time);
+  return attention_ ? second_->forward(attention_->forward(x, context), time) : x;
 }
 
 UpBlock::UpBlock(const Config& c, std::size_t index) {

@@ -40,10 +40,10 @@ class DownBlock : public nn::Module {
   std::shared_ptr<nn::Downsample2D> downsampler_;           ///< null in the last
 };
 
-/// UNetMidBlock2DCrossAttn.
+/// UNetMidBlock2DCrossAttn; without attention UNetMidBlock2D of no layers, which is one resnet (small ControlNets).
 class MidBlock : public nn::Module {
  public:
-  explicit MidBlock(const Config& config);
+  explicit MidBlock(const Config& config, bool attention = true);
   at::Tensor forward(at::Tensor x, const at::Tensor& time, const at::Tensor& context) const;
 
  private:

@@ -1,7 +1,6 @@
 #include "models/unet/unet.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
 #include <fmt/format.h>
 
 #include "models/unet/blocks.h"
@@ -38,46 +37,9 @@ UNet::UNet(const Config& c) : config_(c) {
   conv_out_ = conv("conv_out", first, c.out_channels, c.conv_out_kernel);
 }
 
-void UNet::check(const Input& in) const {
-  const Config& c = config_;
-  want(in.sample.dim() == 4 && in.sample.size(1) == c.in_channels,
-       fmt::format("the UNet takes {} channels, the latents have {}", c.in_channels,
-                   in.sample.dim() == 4 ? in.sample.size(1) : 0));
-  const std::int64_t batch = in.sample.size(0);
-  want(in.timestep.defined() && (in.timestep.dim() == 0 || in.timestep.numel() == batch),
-       "one timestep for each row is wanted");
-  for (const Level& level : c.levels)
-    want(in.context.defined() && in.context.dim() == 3 && in.context.size(0) == batch &&
-             in.context.size(2) == level.context,
-         fmt::format("the UNet takes text embeddings of size {}, the text encoder gives {}", level.context,
-                     in.context.defined() ? in.context.size(-1) : 0));
-  if (c.has_addition()) {
-    want(in.time_ids.defined() && in.text_embeds.defined() && in.time_ids.dim() == 2 && in.text_embeds.dim() == 2 &&
-             in.text_embeds.size(1) == c.pooled_size(in.time_ids.size(1)),
-         fmt::format(
-             "the UNet's added embedding has size {}, which does not fit the pooled text embedding and the time ids",
-             c.addition_input));
-  }
-}
-
-at::Tensor UNet::time_embedding(const Input& in) const {
-  const Config& c = config_;
-  const std::int64_t batch = in.sample.size(0);
-  const auto times = in.timestep.to(device()).reshape({-1}).expand({batch});
-  const auto waves = sinusoids(times, c.levels.front().channels, c.flip_sin_to_cos, c.freq_shift).to(dtype());
-  auto time = time_embedding_->forward(waves, in.guidance);  // (B, time_embedding)
-  if (add_embedding_) {
-    const auto ids = sinusoids(in.time_ids, c.addition_time_embed, c.flip_sin_to_cos, c.freq_shift)
-                         .reshape({batch, -1})
-                         .to(dtype());  // (B, ids * addition_time_embed)
-    time = time + add_embedding_->forward(at::cat({in.text_embeds, ids}, -1));
-  }
-  return time;
-}
-
 at::Tensor UNet::forward_rows(const Input& in) const {
   auto x = config_.center_input ? 2 * in.sample - 1 : in.sample;
-  const auto time = time_embedding(in);
+  const auto time = embed_time(config_, in, *time_embedding_, add_embedding_.get(), dtype());
   // With channels last pixels are rows: attention needs no copies, and convolutions are faster.
   x = conv_in_->forward(x.contiguous(at::MemoryFormat::ChannelsLast));  // (B, channels, H, W)
   std::vector<at::Tensor> skips{x};
@@ -93,21 +55,10 @@ at::Tensor UNet::forward_rows(const Input& in) const {
 }
 
 at::Tensor UNet::forward(const Input& in) const {
-  check(in);
+  check_input(config_, in, "the UNet");
   const std::int64_t together = in.sample.device().is_cpu() ? in.rows_together : 0;
-  return nn::by_rows(in.sample.size(0), together, [&](std::int64_t begin, std::int64_t count) {
-    const auto rows = [&](const at::Tensor& t) { return t.defined() && t.dim() > 0 ? t.narrow(0, begin, count) : t; };
-    Input part;
-    part.sample = rows(in.sample);
-    part.timestep = in.timestep.numel() == 1 ? in.timestep : rows(in.timestep);
-    part.context = rows(in.context);
-    part.time_ids = rows(in.time_ids);
-    part.text_embeds = rows(in.text_embeds);
-    part.guidance = rows(in.guidance);
-    part.mid_residual = rows(in.mid_residual);
-    for (const auto& residual : in.down_residuals) part.down_residuals.push_back(rows(residual));
-    return forward_rows(part);
-  });
+  return nn::by_rows(in.sample.size(0), together,
+                     [&](std::int64_t begin, std::int64_t count) { return forward_rows(in.rows(begin, count)); });
 }
 
 }  // namespace atelier::models::unet

@@ -4,26 +4,11 @@
 #include <vector>
 
 #include "models/unet/config.h"
+#include "models/unet/input.h"
 #include "nn/conv.h"
 #include "nn/linear.h"
 
 namespace atelier::models::unet {
-
-/// What the UNet is asked. Tensors are on the model's device; all but `timestep` in the model's dtype.
-struct Input {
-  at::Tensor sample;    ///< (B, in_channels, H, W), any H and W of at least 1; 9 channels: latents, mask, masked image
-  at::Tensor timestep;  ///< () or (B), any numeric type
-  at::Tensor context;   ///< (B, T, context_size): the text encoder's hidden states
-  at::Tensor time_ids;  ///< SDXL: (B, 6) or (B, 5), any numeric type
-  at::Tensor text_embeds;                  ///< SDXL: (B, pooled_size): the pooled, projected text
-  at::Tensor guidance;                     ///< models with time_cond_proj: (B, time_cond_proj); undefined: none added
-  std::vector<at::Tensor> down_residuals;  ///< ControlNet: added to every skip, in order; empty: none
-  at::Tensor mid_residual;                 ///< ControlNet: added to the middle's output; undefined: none
-  /// Rows that are computed side by side on the CPU; 0: all. A row's bits depend on the number of rows in its run: a
-  /// caller who gives every picture its own run (1, or 2 with both halves of guidance side by side: rows 2k and 2k + 1)
-  /// gets the same bits whatever the batch.
-  std::int64_t rows_together = 0;
-};
 
 class TimestepEmbedding;
 class DownBlock;
@@ -46,8 +31,6 @@ class UNet : public nn::Module {
 
  private:
   at::Tensor forward_rows(const Input& input) const;
-  at::Tensor time_embedding(const Input& input) const;
-  void check(const Input& input) const;
 
   Config config_;
   std::shared_ptr<nn::Conv2d> conv_in_, conv_out_;
