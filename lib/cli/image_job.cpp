@@ -26,6 +26,7 @@ using pipelines::Conditioning;
 using pipelines::StrengthSchedule;
 
 constexpr std::int64_t kMaxSide = 1 << 15;
+static_assert(kSmallestUpscaleTile >= pipelines::Upscaler::kSmallestTile);
 
 double number_in(std::string_view text, const std::string& whole) {
   double value = 0;
@@ -115,12 +116,39 @@ ImageJob::ImageJob(const pipelines::ImageModelFiles& files, ImageOptions options
     settle_size(files.native_size(), files.native_size());
   else
     read_init(files);
+  read_controls(files);
+  read_upscaler();
+}
+
+void ImageJob::read_controls(const pipelines::ImageModelFiles& files) {
+  controls_ = control_requests(options_);
+  for (const ControlRequest& control : controls_) {
+    pipelines::ControlNetFiles::open(control.network, files);  // for its errors
+    control_pictures_.push_back(image::read_image(control.picture));
+  }
+}
+
+void ImageJob::read_upscaler() {
+  if (options_.upscale.empty()) return;
+  const auto config = pipelines::UpscalerFiles::open(options_.upscale).file.config;
+  upscale_ = config.scale();
+  std::int64_t width = frame_ ? frame_->finished_width() : options_.width;
+  std::int64_t height = frame_ ? frame_->finished_height() : options_.height;
+  if (options_.hires > 1) width = enlarged(width), height = enlarged(height);
+  image::check_size(width * upscale_, height * upscale_, "--upscale");
+  upscale_tiles_ = static_cast<std::uint64_t>(pipelines::Upscaler::tiles(config, width, height, options_.upscale_tile));
+}
+
+base::Json ImageJob::describe_networks() const {
+  base::Json all = describe_controls(controls_);
+  if (!options_.upscale.empty()) all.push_back({{"path", options_.upscale}, {"kind", "upscaler"}, {"scale", upscale_}});
+  return all;
 }
 
 std::uint64_t ImageJob::evaluations(std::int64_t batch_size) const {
   const std::int64_t batches = (options_.count + batch_size - 1) / batch_size;
   return static_cast<std::uint64_t>(batches) * first_evaluations_ +
-         static_cast<std::uint64_t>(options_.count) * second_evaluations_;
+         static_cast<std::uint64_t>(options_.count) * (second_evaluations_ + upscale_tiles_);
 }
 
 void ImageJob::settle_size(std::int64_t width, std::int64_t height) {
@@ -229,6 +257,7 @@ pipelines::DiffusionRequest ImageJob::request(std::int64_t first, std::int64_t c
   for (std::int64_t i = first; i < first + count; ++i)
     request.seeds.push_back(*options_.common.seed + static_cast<std::uint64_t>(i));
   request.input = input_;
+  request.controls = control_inputs(request.width, request.height);
   request.tiling.enabled = options_.vae_tiling;
   return request;
 }
@@ -266,23 +295,51 @@ std::vector<MadePicture> ImageJob::make(const pipelines::ImageModel& model, cons
     if (frame_) made.picture = frame_->finish(made.picture, made.soft_mask);
     if (!init_.empty())
       made.picture = image::match_colours(made.picture, init_, *image::parse_colour_match(options_.colour_match));
+    if (networks_.upscaler) enlarge(made, on_step);
   }
   return pictures;
+}
+
+std::vector<pipelines::ControlInput> ImageJob::control_inputs(std::int64_t width, std::int64_t height) const {
+  std::vector<pipelines::ControlInput> inputs;
+  const auto mode = *image::parse_resize_mode(options_.resize_mode);
+  for (std::size_t i = 0; i < controls_.size(); ++i) {
+    const ControlRequest& control = controls_[i];
+    // Whatever is done to the given picture is done to those that belong to it.
+    const image::Image picture = frame_ ? frame_->worked_part(control_pictures_[i], mode) : control_pictures_[i];
+    const image::Image prepared = prepare_control(picture, control, static_cast<int>(width), static_cast<int>(height),
+                                                  frame_ ? image::ResizeMode::stretch : mode);
+    inputs.push_back(
+        {networks_.controls.at(i), pipelines::to_unit_tensor(prepared), control.scale, control.start, control.end});
+  }
+  return inputs;
+}
+
+void ImageJob::enlarge(MadePicture& made, const std::function<void(const pipelines::StepReport&)>& on_step) const {
+  const auto start = std::chrono::steady_clock::now();
+  auto result = networks_.upscaler->enlarge(made.picture, options_.upscale_tile, [&] {
+    if (on_step) on_step({});
+  });
+  made.picture = std::move(result.picture);
+  made.finite = made.finite && result.finite;
+  made.upscale_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// A side of the second pass.
+std::int64_t ImageJob::enlarged(std::int64_t side) const {
+  const double times = static_cast<double>(side) * options_.hires / static_cast<double>(multiple_);
+  return static_cast<std::int64_t>(std::llround(times)) * multiple_;
 }
 
 /// Every picture enlarged and gone over again, each by itself.
 void ImageJob::second_pass(const pipelines::ImageModel& model, const pipelines::DiffusionRequest& first,
                            std::vector<MadePicture>& pictures) const {
-  const auto enlarged = [this](std::int64_t side) {
-    return static_cast<std::int64_t>(
-               std::llround(static_cast<double>(side) * options_.hires / static_cast<double>(multiple_))) *
-           multiple_;
-  };
   for (MadePicture& made : pictures) {
     pipelines::DiffusionRequest again = first;
     again.width = enlarged(first.width);
     again.height = enlarged(first.height);
     again.seeds = {made.seed};
+    again.controls = control_inputs(again.width, again.height);
     again.dump = nullptr;
     pipelines::PictureInput input;
     input.picture = pipelines::to_tensor(

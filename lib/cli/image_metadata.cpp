@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cli/image_controls.h"
 #include "image/parameters.h"
 #include "image/read.h"
 #include "schedulers/samplers.h"
@@ -36,7 +37,7 @@ std::string model_name(const std::string& path) {
 }
 
 image::Parameters parameters_of(const ImageOptions& o, ImageTask task, const std::string& model,
-                                const schedulers::SamplerChoice& sampler) {
+                                const schedulers::SamplerChoice& sampler, const Json& adapters) {
   image::Parameters p;
   p.prompt = o.prompt.value_or("");
   p.negative_prompt = o.negative.value_or("");
@@ -65,6 +66,13 @@ image::Parameters parameters_of(const ImageOptions& o, ImageTask task, const std
     add("Soft inpainting mask influence", number_text(o.soft.mask_influence));
     add("Soft inpainting difference threshold", number_text(o.soft.difference_threshold));
     add("Soft inpainting difference contrast", number_text(o.soft.difference_contrast));
+  }
+  std::size_t controls = 0;
+  for (const Json& adapter : adapters) {
+    if (adapter["kind"] == "controlnet") add(fmt::format("ControlNet {}", controls++).c_str(), control_text(adapter));
+    if (adapter["kind"] != "upscaler") continue;
+    add("Postprocess upscale by", std::to_string(adapter["scale"].get<std::int64_t>()));
+    add("Postprocess upscaler", model_name(adapter["path"].get<std::string>()));
   }
   add("Version", fmt::format("atelier {}", ATELIER_VERSION));
   return p;
@@ -155,9 +163,9 @@ image::Metadata picture_metadata(const ImageOptions& options, ImageTask task, co
                       {"seeds", Json::array({options.common.seed.value_or(0)})},
                       {"device", model.device.str()},
                       {"dtype", std::string(io::dtype_name(io::dtype_of(model.dtype)))}};
-  return {
-      {std::string(image::kParametersKey), image::format_parameters(parameters_of(options, task, model.path, sampler))},
-      {std::string(image::kAtelierKey), base::dump_json(whole)}};
+  return {{std::string(image::kParametersKey),
+           image::format_parameters(parameters_of(options, task, model.path, sampler, adapters))},
+          {std::string(image::kAtelierKey), base::dump_json(whole)}};
 }
 
 Json settings_of_picture(const std::string& path, ImageTask task) {

@@ -106,6 +106,35 @@ void add_picture_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
               fraction(app, "--hires-strength", o.hires_strength, "Strength of that pass", 0, 1)});
 }
 
+void add_control_flags(CLI::App& app, ImageOptions& o) {
+  const auto fractions = [&](const char* name, std::vector<std::string>& target, const std::string& text) {
+    return add_list(app, name, target, text)->check(in_range(0, 1))->type_name("X");
+  };
+  in_group(
+      "ControlNet",
+      {add_list(app, "--control", o.controls,
+                "A ControlNet (file, or folder in diffusers layout), the picture that it follows, and its strength "
+                "(repeatable; left out, 1)")
+           ->type_name("FILE:IMAGE[:SCALE]"),
+       add_list(app, "--control-prepare", o.control_prepare,
+                "What is done to that picture first: none, it shows what the ControlNet was trained on, or canny, its "
+                "edges are found (once for all, or once for each --control; so the next two)")
+           ->check(one_of({"none", "canny"})),
+       fractions("--control-start", o.control_start, "Fraction of the run from which it acts (left out, 0)"),
+       fractions("--control-end", o.control_end, "Fraction of the run until which it acts (left out, 1)"),
+       number(app, "--canny-low", o.canny_low, "Change above which what hangs together with an edge is one", 0, 2040),
+       number(app, "--canny-high", o.canny_high, "Change above which a pixel is an edge", 0, 2040)});
+}
+
+void add_upscale_flags(CLI::App& app, ImageOptions& o) {
+  in_group("Picture",
+           {file(app, "--upscale", o.upscale,
+                 "Enlarge the finished picture by this network (ESRGAN, Real-ESRGAN: RRDB networks of factor 1 to 16)"),
+            number(app, "--upscale-tile", o.upscale_tile,
+                   "Side of the squares, in pixels before, in which it works: larger ones take more memory",
+                   kSmallestUpscaleTile, 8192)});
+}
+
 void add_init_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
   const std::string group = "Given picture";
   in_group(group,
@@ -201,6 +230,8 @@ void define_image_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
   add_common_options(app, o.common, example_of(task));
   add_prompt_flags(app, o);
   add_picture_flags(app, o, task);
+  add_upscale_flags(app, o);
+  add_control_flags(app, o);
   if (task != ImageTask::txt2img) add_init_flags(app, o, task);
   if (task == ImageTask::inpaint) add_mask_flags(app, o);
   add_output_flags(app, o);
@@ -232,6 +263,18 @@ base::Json picture_settings(const ImageOptions& o, ImageTask task) {
   if (!o.lora_dir.empty()) s["lora_dir"] = o.lora_dir;
   s["vae_tiling"] = o.vae_tiling;
   if (o.common.seed) s["seed"] = *o.common.seed;
+  if (!o.controls.empty()) {
+    s["control"] = o.controls;
+    s["control_prepare"] = o.control_prepare;
+    s["control_start"] = o.control_start;
+    s["control_end"] = o.control_end;
+    s["canny_low"] = o.canny_low;
+    s["canny_high"] = o.canny_high;
+  }
+  if (!o.upscale.empty()) {
+    s["upscale"] = o.upscale;
+    s["upscale_tile"] = o.upscale_tile;
+  }
   if (task == ImageTask::txt2img) {
     s["hires"] = o.hires;
     s["hires_strength"] = o.hires_strength;

@@ -14,6 +14,8 @@ namespace atelier::cli {
 
 enum class ImageTask { txt2img, img2img, inpaint };
 
+inline constexpr std::int64_t kSmallestUpscaleTile = 96;
+
 /// Everything that sd-txt2img, sd-img2img and sd-inpaint can be told (CLI.md, "sd-txt2img"). A job of --jobs works on a copy.
 struct ImageOptions {
   CommonOptions common;
@@ -31,6 +33,10 @@ struct ImageOptions {
   std::string preview, preview_vae, reproduce, dump_tensors;
   std::int64_t preview_every = 5;
   double hires = 1, hires_strength = 0.5;
+  std::vector<std::string> controls, control_prepare, control_start, control_end;  ///< the latter as numbers
+  std::int64_t canny_low = 100, canny_high = 200;
+  std::string upscale;
+  std::int64_t upscale_tile = 256;
 
   // sd-img2img, sd-inpaint
   std::string init, strength_schedule, resize_mode = "stretch", colour_match = "none";

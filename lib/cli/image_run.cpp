@@ -7,6 +7,7 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -19,6 +20,7 @@
 #include "cli/image_job.h"
 #include "cli/image_loras.h"
 #include "cli/image_metadata.h"
+#include "cli/image_networks.h"
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/records.h"
@@ -26,6 +28,7 @@
 #include "image/write.h"
 #include "io/file_system.h"
 #include "pipelines/image_adapters.h"
+#include "pipelines/image_plan.h"
 #include "pipelines/preview.h"
 #include "pipelines/textual_inversion.h"
 
@@ -162,12 +165,28 @@ class Run {
     };
     const bool jobs = !options_.common.jobs.empty();
     const std::int64_t batch = jobs ? options_.batch_size : std::min(options_.batch_size, options_.count);
-    const auto memory = pipelines::plan_memory(files_, scaled(width), scaled(height), batch, options_.vae_tiling);
+    pipelines::ImagePlanRequest request;
+    request.width = scaled(width), request.height = scaled(height), request.batch = batch;
+    request.tiled_vae = options_.vae_tiling;
+    for (const ControlRequest& control : control_requests(options_))
+      request.controls.push_back(pipelines::ControlNetFiles::open(control.network, files_));
+    std::optional<pipelines::UpscalerFiles> upscaler;
+    if (!options_.upscale.empty())
+      request.upscaler = &upscaler.emplace(pipelines::UpscalerFiles::open(options_.upscale));
+    request.upscale_tile = options_.upscale_tile;
+    request.finished_width = request.width, request.finished_height = request.height;
+    if (options_.only_masked && !options_.init.empty()) {
+      const auto given = image::read_info(options_.init);
+      request.finished_width = given.width, request.finished_height = given.height;
+    }
+    const auto memory = pipelines::plan_memory(files_, request);
     Plan plan;
     plan.family = memory.family;
     plan.missing = memory.missing;
     plan.unused = memory.unused;
     for (const auto& file : files_.weight_files()) plan.files.push_back(file.path);
+    for (const auto& control : request.controls) add_files(plan, *control.weights);
+    if (upscaler) add_files(plan, *upscaler->file.weights);
     plan.tensors = static_cast<std::uint64_t>(memory.tensors);
     plan.parameters = static_cast<std::uint64_t>(memory.parameters);
     plan.weights = static_cast<std::uint64_t>(memory.weight_bytes);
@@ -175,6 +194,12 @@ class Run {
     plan.activations = static_cast<std::uint64_t>(memory.activation_bytes);
     plan.max_ram = options_.common.max_ram_bytes();
     return plan;
+  }
+
+  static void add_files(Plan& plan, const io::WeightSource& weights) {
+    for (const auto& file : weights.files())
+      if (std::find(plan.files.begin(), plan.files.end(), file.path) == plan.files.end())
+        plan.files.push_back(file.path);
   }
 
   void read_embeddings() {
@@ -214,6 +239,7 @@ class Run {
     Json all = Json::array();
     for (const auto& embedding : embeddings_) all.push_back({{"path", embedding->path}, {"kind", "embedding"}});
     for (const Json& report : lora_records_) all.push_back(report);
+    for (const Json& record : network_records_) all.push_back(record);
     return all;
   }
 
@@ -258,6 +284,9 @@ class Run {
                      const std::function<void(const Json&, bool)>& done) {
     const ImageOptions& o = job.options();
     use_loras(job);
+    networks_.attach(job);
+    network_records_ = job.describe_networks();
+    for (const Json& record : network_records_) note_adapter(record);
     base::Progress progress(progress_label_, job.evaluations(options_.batch_size), "steps");
     std::uint64_t steps = 0;
     for (std::int64_t first = 0; first < o.count; first += options_.batch_size) {
@@ -315,6 +344,7 @@ class Run {
         {"step_s", made.denoise_seconds / static_cast<double>(std::max<std::int64_t>(1, made.evaluations))},
         {"decode_s", made.decode_seconds},
         {"save_s", save_seconds}};
+    if (made.upscale_seconds > 0) record["timings"]["upscale_s"] = made.upscale_seconds;
     return record;
   }
 
@@ -400,7 +430,8 @@ class Run {
   std::shared_ptr<const pipelines::ImageModel> model_;
   ImageJob::Embeddings embeddings_;
   std::unique_ptr<pipelines::ImageLoras> loras_;
-  Json lora_records_ = Json::array();  ///< of the job being made
+  ImageNetworks networks_{files_};
+  Json lora_records_ = Json::array(), network_records_ = Json::array();  ///< of the job being made
   std::unique_ptr<pipelines::LatentPreview> preview_;
   TensorDump* dump_ = nullptr;
   std::string progress_label_ = "denoising";

@@ -72,6 +72,7 @@ class Run {
     result_.encode_seconds = seconds_since(clock);
     prepare_conditioning();
     clock = Clock::now();
+    prepare_steering();
     denoise();
     dump("final_latents", latents_);
     result_.denoise_seconds = seconds_since(clock);
@@ -198,15 +199,34 @@ class Run {
     positive_.rows_together = cpu ? 2 : 0;
   }
 
-  at::Tensor predict(const at::Tensor& sample, std::size_t index) {
-    at::Tensor input = sample.to(model_.dtype());
-    if (model_.unet->config().in_channels == 9)
-      input = at::cat({input, repeat_rows(mask_, count()), masked_picture_}, 1);
-    const at::Tensor timestep =
+  void prepare_steering() {
+    for (std::size_t i = 0; i < request_.controls.size(); ++i)
+      dump(fmt::format("control.{}", i), request_.controls[i].picture);
+    steering_ = ControlSteering(request_.controls);
+  }
+
+  /// What a UNet for inpainting sees besides latents: (N, 5, h, w), or undefined.
+  at::Tensor inpainting_channels() const {
+    if (model_.unet->config().in_channels != 9) return {};
+    return at::cat({repeat_rows(mask_, count()), masked_picture_}, 1);
+  }
+
+  /// The UNet on rows of latents, which ControlNets see first.
+  at::Tensor evaluate(models::unet::Input& input, const at::Tensor& latents, GuidanceRows rows, std::size_t index) {
+    const bool pairs = rows == GuidanceRows::pairs;
+    input.timestep =
         at::scalar_tensor(scheduler_->timesteps()[index], at::TensorOptions(at::kFloat).device(model_.device()));
-    positive_.timestep = negative_.timestep = timestep;
-    positive_.sample = paired() ? interleave(input, input) : input;
-    at::Tensor output = model_.unet->forward(positive_);
+    input.sample = pairs ? interleave(latents, latents) : latents;
+    steering_.steer(input, rows, index - start_, scheduler_->evaluations() - start_);
+    if (const at::Tensor more = inpainting_channels(); more.defined())
+      input.sample = at::cat({input.sample, pairs ? interleave(more, more) : more}, 1);
+    return model_.unet->forward(input);
+  }
+
+  at::Tensor predict(const at::Tensor& sample, std::size_t index) {
+    const at::Tensor latents = sample.to(model_.dtype());
+    const at::Tensor output =
+        evaluate(positive_, latents, paired() ? GuidanceRows::pairs : GuidanceRows::positive, index);
     if (!guided_) return output;
     at::Tensor without, with;
     if (paired()) {
@@ -214,8 +234,7 @@ class Run {
       without = halves.select(1, 0);
       with = halves.select(1, 1);
     } else {
-      negative_.sample = input;
-      without = model_.unet->forward(negative_);
+      without = evaluate(negative_, latents, GuidanceRows::negative, index);
       with = output;
     }
     return without + request_.cfg_scale * (with - without);
@@ -305,6 +324,7 @@ class Run {
   at::Tensor mask_;                          ///< (1, 1, h, w)
   at::Tensor masked_picture_;                ///< (N, 4, h, w): latents of the picture without what the mask covers
   models::unet::Input positive_, negative_;  ///< paired: both in positive_
+  ControlSteering steering_;
   DiffusionResult result_;
 };
 

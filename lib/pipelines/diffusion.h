@@ -9,6 +9,7 @@
 
 #include "image/image.h"
 #include "image/soft_inpaint.h"
+#include "pipelines/control.h"
 #include "pipelines/image_model.h"
 #include "pipelines/prompt_encoding.h"
 #include "schedulers/samplers.h"
@@ -55,9 +56,10 @@ struct DiffusionRequest {
   schedulers::SamplerChoice sampler;
   std::vector<std::uint64_t> seeds;
   std::optional<PictureInput> input;
+  std::vector<ControlInput> controls;
   models::vae::Tiling tiling;
   std::function<void(const StepReport&)> on_step;
-  /// Receives intermediate tensors by name: "initial_latents", "latents.001" (after the first evaluation), ...,
+  /// Receives intermediate tensors by name: "initial_latents", "control.0" (a ControlNet's picture), "latents.001" (after the first evaluation), ...,
   /// "final_latents", "picture".
   std::function<void(const std::string&, const at::Tensor&)> dump;
 };
@@ -73,8 +75,8 @@ struct DiffusionResult {
 /// Whether this scale makes the model run with guidance, which then needs a negative prompt.
 bool uses_guidance(const ImageModel& model, double cfg_scale);
 
-/// Runs the diffusion: equal to diffusers' StableDiffusionPipeline and StableDiffusionXLPipeline, and their Img2Img and
-/// Inpaint kin, for the same scheduler and generators torch.Generator("cpu").manual_seed(seed), one for each picture; draws
+/// Runs the diffusion: equal to diffusers' StableDiffusionPipeline and StableDiffusionXLPipeline, and their Img2Img,
+/// Inpaint and ControlNet kin, for the same scheduler and generators torch.Generator("cpu").manual_seed(seed), one for each picture; draws
 /// are made on the CPU in the model's dtype, in diffusers' order (autoencoder, start, then the sampler's own). On the CPU a
 /// picture is the same bit for bit whatever pictures are made beside it.
 ///

@@ -92,8 +92,4 @@ struct ImageModel {
 /// Another autoencoder (as ImageModelFiles::open's `vae`) beside a loaded model, in its dtype and on its device.
 std::shared_ptr<models::vae::Autoencoder> load_vae(const std::string& path, const ImageModel& model);
 
-/// What --plan prints for pictures of this size, so many at once.
-MemoryPlan plan_memory(const ImageModelFiles& files, std::int64_t width, std::int64_t height, std::int64_t batch,
-                       bool tiled_vae);
-
 }  // namespace atelier::pipelines

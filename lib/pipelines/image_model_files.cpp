@@ -6,9 +6,9 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "io/torch_checkpoint.h"
 #include "models/single_file/single_file.h"
 #include "pipelines/image_model.h"
+#include "pipelines/weight_files.h"
 #include "schedulers/samplers.h"
 
 namespace atelier::pipelines {
@@ -21,16 +21,6 @@ using base::ExitCode;
 using base::Json;
 using single_file::Component;
 
-bool exists(const std::string& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
-
-bool is_folder(const std::string& path) {
-  std::error_code ignored;
-  return fs::is_directory(path, ignored);
-}
-
 /// Reads a component's JSON file and notes it for the manifest.
 Json read_config(ImageModelFiles& files, const std::string& path) {
   if (!exists(path)) throw Error(ExitCode::no_input, fmt::format("{}: no such file", path));
@@ -38,19 +28,6 @@ Json read_config(ImageModelFiles& files, const std::string& path) {
   if (!json.is_object()) throw Error(ExitCode::data, fmt::format("{}: expected a JSON object", path));
   files.config_files.push_back(path);
   return json;
-}
-
-/// A file of weights: safetensors, or through the restricted reader of torch.save files.
-std::shared_ptr<io::WeightSource> open_file(const std::string& path) {
-  return io::is_torch_checkpoint(path) ? io::open_torch_checkpoint(path) : io::WeightSource::open(path);
-}
-
-/// Weights of one component: plain ones first, else the variant that is there ("model.fp16.safetensors").
-std::shared_ptr<io::WeightSource> open_weights(const std::string& folder, const std::string& stem) {
-  for (const std::string& variant : {stem, stem + ".fp16", stem + ".bf16", stem + ".fp32"})
-    if (exists(folder + "/" + variant + ".safetensors") || exists(folder + "/" + variant + ".safetensors.index.json"))
-      return io::WeightSource::open(folder, variant);
-  return io::WeightSource::open(folder, stem);
 }
 
 /// What model_index.json says of a component: its class, or nothing where it is absent or [null, null].
@@ -92,7 +69,7 @@ void read_text_encoder(ImageModelFiles& files, const Json& index, const std::str
   TextEncoderFiles encoder;
   const Json json = read_config(files, folder + "/config.json");
   encoder.config = models::clip::parse_text_config(json, folder + "/config.json");
-  encoder.weights = open_weights(folder, "model");
+  encoder.weights = open_weights_folder(folder, "model");
   set_tokenizer(files, encoder,
                 tokenizer.empty() ? files.path + "/tokenizer" + suffix : given_tokenizer(tokenizer, suffix));
   files.text_encoders.push_back(std::move(encoder));
@@ -142,14 +119,14 @@ at::ScalarType resolve_dtype(const std::string& name, at::ScalarType stored, at:
 void read_vae_folder(ImageModelFiles& files, const std::string& folder) {
   files.vae_config_path = folder + "/config.json";
   files.vae_json = read_config(files, files.vae_config_path);
-  files.vae = open_weights(folder, "diffusion_pytorch_model");
+  files.vae = open_weights_folder(folder, "diffusion_pytorch_model");
 }
 
 /// --vae: a folder, a file in diffusers' layout beside its config.json, or a file in the original layout.
 void read_given_vae(ImageModelFiles& files, const std::string& path) {
   if (!exists(path)) throw Error(ExitCode::no_input, fmt::format("{}: no such file or folder", path));
   if (is_folder(path)) return read_vae_folder(files, path);
-  const auto source = open_file(path);
+  const auto source = open_weights_file(path);
   const std::string beside = (fs::path(path).parent_path() / "config.json").string();
   const bool original =
       source->has("decoder.conv_in.weight") && !source->has("decoder.up_blocks.0.resnets.0.conv1.weight");
@@ -178,7 +155,7 @@ void read_folder(ImageModelFiles& files, const std::string& vae, const std::stri
   expect_class(index, "unet", {"UNet2DConditionModel"}, index_path);
   const std::string unet_path = path + "/unet/config.json";
   files.unet_config = models::unet::parse_config(read_config(files, unet_path), unet_path);
-  files.unet = open_weights(path + "/unet", "diffusion_pytorch_model");
+  files.unet = open_weights_folder(path + "/unet", "diffusion_pytorch_model");
   for (const char* suffix : {"", "_2"})
     if (component_class(index, (std::string("text_encoder") + suffix).c_str()))
       read_text_encoder(files, index, suffix, index_path, tokenizer);
@@ -211,7 +188,7 @@ ImageFamily family_of(single_file::Family family) {
 
 /// A checkpoint of one file in the original layout. What diffusers' folders say beside the weights is built in.
 void read_single_file(ImageModelFiles& files, const std::string& vae, const std::string& tokenizer) {
-  files.single_file = open_file(files.path);
+  files.single_file = open_weights_file(files.path);
   const auto description = single_file::recognise(*files.single_file);
   const std::string what = files.path;
   files.family = family_of(description.family);

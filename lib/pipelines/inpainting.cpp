@@ -63,6 +63,11 @@ PictureInput InpaintFrame::input(double strength) const {
   return input;
 }
 
+image::Image InpaintFrame::worked_part(const image::Image& scene, image::ResizeMode mode) const {
+  const image::Image whole = image::fit(scene, original_.width, original_.height, mode);
+  return options_.only_masked ? image::crop(whole, box_) : extended(whole, work_.width, work_.height);
+}
+
 /// The feathered mask, lowered where the soft mask shows less. The soft mask is by latent pixels of the working picture.
 image::Mask InpaintFrame::mask_with(const image::FloatImage& soft_mask) const {
   if (soft_mask.empty()) return feathered_;

@@ -5,6 +5,7 @@
 
 #include "image/blend.h"
 #include "image/image.h"
+#include "image/resize.h"
 #include "image/soft_inpaint.h"
 #include "pipelines/diffusion.h"
 
@@ -31,7 +32,13 @@ class InpaintFrame {
 
   std::int64_t width() const { return work_.width; }
   std::int64_t height() const { return work_.height; }
+  /// Of what finish() gives.
+  std::int64_t finished_width() const { return original_.width; }
+  std::int64_t finished_height() const { return original_.height; }
   PictureInput input(double strength) const;
+  /// Of another picture of the same scene the part that is worked on: brought to the original's size by `mode`, then cut out as
+  /// only_masked wants it, or its edge pixels repeated likewise.
+  image::Image worked_part(const image::Image& scene, image::ResizeMode mode) const;
   /// The original with a painted picture of width() x height() blended in. `soft_mask`: the run's own with soft inpainting, by
   /// latent pixels; it only ever takes away from the mask.
   image::Image finish(const image::Image& painted, const image::FloatImage& soft_mask = {}) const;

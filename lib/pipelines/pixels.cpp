@@ -6,11 +6,13 @@
 
 namespace atelier::pipelines {
 
-at::Tensor to_tensor(const image::Image& picture) {
+at::Tensor to_unit_tensor(const image::Image& picture) {
   const at::Tensor bytes = at::from_blob(const_cast<std::uint8_t*>(picture.data.data()),
                                          {1, picture.height, picture.width, picture.channels}, at::kByte);
-  return 2.0 * (bytes.permute({0, 3, 1, 2}).to(at::kFloat).contiguous() / 255.0) - 1.0;
+  return bytes.permute({0, 3, 1, 2}).to(at::kFloat).contiguous() / 255.0;
 }
+
+at::Tensor to_tensor(const image::Image& picture) { return 2.0 * to_unit_tensor(picture) - 1.0; }
 
 at::Tensor to_tensor(const image::Mask& mask, int threshold) {
   const at::Tensor bytes =

@@ -9,6 +9,9 @@ namespace atelier::pipelines {
 /// Pixels as the autoencoder wants them: (1, 3, height, width) f32 in [-1, 1]. The picture must have 3 channels.
 at::Tensor to_tensor(const image::Image& picture);
 
+/// The same in [0, 1], as ControlNets and upscalers want them.
+at::Tensor to_unit_tensor(const image::Image& picture);
+
 /// A mask as latents see it: (1, 1, height, width) f32, 1 where the mask is at least 128, else 0.
 at::Tensor to_tensor(const image::Mask& mask, int threshold);
 

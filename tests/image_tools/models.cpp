@@ -10,6 +10,7 @@
 #include "io/safetensors.h"
 #include "io/weight_source.h"
 #include "models/clip/text_encoder.h"
+#include "models/controlnet/controlnet.h"
 #include "models/seeded.h"
 #include "models/unet/unet.h"
 #include "models/vae/autoencoder.h"
@@ -112,6 +113,23 @@ const std::string& tiny_model(const std::string& name) {
   return path;
 }
 
+const std::string& tiny_control(const std::string& name) {
+  static const TempFolder root;
+  static const Json configs = base::read_json_file(std::string(ATELIER_TEST_DATA) + "/control/configs.json").at("tiny");
+  static std::map<std::string, std::string> made;
+  auto& path = made[name];
+  if (!path.empty()) return path;
+  path = root.file(name);
+  fs::create_directories(path);
+  root.write(name + "/config.json", configs.at(name).dump());
+  const models::controlnet::ControlNet network(models::controlnet::parse_config(configs.at(name), name));
+  std::map<std::string, at::Tensor> tensors;
+  for (const auto& entry : network.named_parameters())
+    tensors[entry.key()] = seeded_weight(name + "." + entry.key(), entry.value().sizes());
+  write_tensors(path + "/diffusion_pytorch_model.safetensors", tensors);
+  return path;
+}
+
 const Json& picture_cases() {
   static const Json cases = base::read_json_file(picture_data("cases.json"));
   return cases;
@@ -119,7 +137,11 @@ const Json& picture_cases() {
 
 Distance distance(const std::string& path, const std::string& golden, bool masked) {
   static const auto goldens = io::WeightSource::open(picture_data("goldens.safetensors"));
-  at::Tensor expected = goldens->load(golden, at::kByte, at::kCPU).clone();
+  return distance(path, goldens->load(golden, at::kByte, at::kCPU), masked);
+}
+
+Distance distance(const std::string& path, const at::Tensor& golden, bool masked) {
+  at::Tensor expected = golden.clone();
   auto* bytes = expected.data_ptr<std::uint8_t>();
   if (masked) {
     const image::Image mask = image::read_image(picture_data("mask.png"));

@@ -17,6 +17,9 @@ const std::string& tiny_model(const std::string& name);  ///< sd15, sd2v, sdxl, 
 /// A folder with lora-sd15.safetensors and lora-sdxl.safetensors, as scripts/fixtures/_image_loras.py makes them.
 const std::string& tiny_loras();
 
+/// The tiny ControlNets of scripts/fixtures/control.py as folders: sd15, other, pooled; for SDXL sdxl, small.
+const std::string& tiny_control(const std::string& name);
+
 /// What diffusers was asked, and for which model.
 const base::Json& picture_cases();
 std::string picture_data(const std::string& file);
@@ -27,6 +30,8 @@ struct Distance {
 };
 /// `masked`: diffusers' picture inside mask.png, the given picture (init.png) outside.
 Distance distance(const std::string& path, const std::string& golden, bool masked = false);
+/// The same of a tensor of bytes.
+Distance distance(const std::string& path, const at::Tensor& golden, bool masked = false);
 Distance distance_of_files(const std::string& a, const std::string& b);
 
 /// Writes named tensors as a safetensors file.
