@@ -100,6 +100,18 @@ CheckpointFiles read_index(const fs::path& folder, const std::string& index) {
   return files;
 }
 
+// The index of a checkpoint's shards. Of a variant, "model.fp16", diffusers and transformers write the name behind:
+// model.safetensors.index.fp16.json. "" where there is none.
+std::string index_of(const fs::path& folder, const std::string& stem) {
+  std::error_code error;
+  std::vector<std::string> names = {stem + ".safetensors.index.json"};
+  if (const std::size_t dot = stem.rfind('.'); dot != std::string::npos)
+    names.push_back(stem.substr(0, dot) + ".safetensors.index" + stem.substr(dot) + ".json");
+  for (const std::string& name : names)
+    if (fs::exists(folder / name, error)) return (folder / name).native();
+  return {};
+}
+
 // The only safetensors file of a folder that follows no naming convention.
 std::string only_file(const fs::path& folder, const std::string& stem) {
   std::vector<std::string> found;
@@ -135,11 +147,16 @@ CheckpointFiles find_checkpoint(const std::string& path, const std::string& stem
   const fs::path shown(path);
   const fs::path single = shown / (stem + ".safetensors");
   if (fs::exists(single, error)) return {{single.native()}, {}};
-  const fs::path index = shown / (stem + ".safetensors.index.json");
-  if (!fs::exists(index, error)) return {{only_file(shown, stem)}, {}};
+  const std::string index = index_of(shown, stem);
+  if (index.empty()) return {{only_file(shown, stem)}, {}};
   const fs::path folder = fs::canonical(shown, error);
   if (error) throw Error(ExitCode::no_input, fmt::format("{}: {}", path, error.message()));
-  return read_index(folder, index.native());
+  return read_index(folder, index);
+}
+
+bool has_checkpoint(const std::string& folder, const std::string& stem) {
+  std::error_code error;
+  return fs::exists(fs::path(folder) / (stem + ".safetensors"), error) || !index_of(folder, stem).empty();
 }
 
 }  // namespace atelier::io

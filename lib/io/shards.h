@@ -17,4 +17,7 @@ struct CheckpointFiles {
 /// opened. Error(no_input): nothing there; Error(data): a hostile or malformed index.
 CheckpointFiles find_checkpoint(const std::string& path, const std::string& stem);
 
+/// Whether a folder has a checkpoint by this name: one file, or an index of shards. A stem may end with a variant ("model.fp16").
+bool has_checkpoint(const std::string& folder, const std::string& stem);
+
 }  // namespace atelier::io

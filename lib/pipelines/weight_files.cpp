@@ -1,7 +1,9 @@
 #include "pipelines/weight_files.h"
 
 #include <filesystem>
+#include <vector>
 
+#include "io/shards.h"
 #include "io/torch_checkpoint.h"
 
 namespace atelier::pipelines {
@@ -23,9 +25,12 @@ std::shared_ptr<io::WeightSource> open_weights_file(const std::string& path) {
 }
 
 std::shared_ptr<io::WeightSource> open_weights_folder(const std::string& folder, const std::string& stem) {
-  for (const std::string& variant : {stem, stem + ".fp16", stem + ".bf16", stem + ".fp32"})
-    if (exists(folder + "/" + variant + ".safetensors") || exists(folder + "/" + variant + ".safetensors.index.json"))
-      return io::WeightSource::open(folder, variant);
+  const std::vector<std::string> variants = {"", ".fp16", ".bf16", ".fp32"};
+  for (const std::string& variant : variants)
+    if (io::has_checkpoint(folder, stem + variant)) return io::WeightSource::open(folder, stem + variant);
+  const std::string older = folder + "/" + (stem == "model" ? "pytorch_model" : stem);
+  for (const std::string& variant : variants)
+    if (exists(older + variant + ".bin")) return io::open_torch_checkpoint(older + variant + ".bin");
   return io::WeightSource::open(folder, stem);
 }
 

@@ -5,6 +5,7 @@
 #include "image/read.h"
 #include "image_tools/models.h"
 #include "image_tools/single_file.h"
+#include "io/weight_source.h"
 #include "models/seeded.h"
 
 #include "support/doctest_last.h"
@@ -85,6 +86,42 @@ TEST_CASE("with CLIP's built-in vocabulary a single file needs nothing beside it
   CAPTURE(result.err);
   CHECK(result.code == 0);
   CHECK(folder.entries() == std::vector<std::string>{"a.png", "m.safetensors"});
+}
+
+TEST_CASE("folders as they are published: variants, shards of variants, torch.save files") {
+  namespace fs = std::filesystem;
+  const TempFolder folder;
+  const std::string model = tiny_model("sd15");
+  CHECK(made(model, folder.file("plain.png")).code == 0);
+  fs::copy(model, folder.path() / "m", fs::copy_options::recursive);
+  const auto tensors_of = [&](const std::string& file) {
+    const auto source = io::WeightSource::open(folder.file(file));
+    std::map<std::string, at::Tensor> tensors;
+    for (const std::string& name : source->names()) tensors[name] = source->load(name, at::kFloat, at::kCPU).clone();
+    return tensors;
+  };
+  const std::string text = "m/text_encoder/model", unet = "m/unet/diffusion_pytorch_model",
+                    vae = "m/vae/diffusion_pytorch_model";
+  fs::rename(folder.file(text + ".safetensors"), folder.file(text + ".fp16.safetensors"));
+  write_tensors(folder.file("m/text_encoder/model.non_ema.safetensors"), {{"x", at::ones({1})}});  // confuses nobody
+  write_checkpoint(folder.file(vae + ".bin"), tensors_of(vae + ".safetensors"));
+  fs::remove(folder.file(vae + ".safetensors"));
+  std::map<std::string, at::Tensor> halves[2];
+  Json index = {{"metadata", Json::object()}, {"weight_map", Json::object()}};
+  for (const auto& [name, tensor] : tensors_of(unet + ".safetensors")) {
+    const int half = name.starts_with("up_blocks") ? 1 : 0;
+    halves[half][name] = tensor;
+    index["weight_map"][name] =
+        "diffusion_pytorch_model.fp16-0000" + std::to_string(half + 1) + "-of-00002.safetensors";
+  }
+  for (const int half : {0, 1})
+    write_tensors(folder.file(unet + ".fp16-0000" + std::to_string(half + 1) + "-of-00002.safetensors"), halves[half]);
+  folder.write(unet + ".safetensors.index.fp16.json", index.dump());
+  fs::remove(folder.file(unet + ".safetensors"));
+  const Result result = made(folder.file("m"), folder.file("published.png"));
+  CAPTURE(result.err);
+  CHECK(result.code == 0);
+  CHECK(difference_of(folder, "plain.png", "published.png") == 0);
 }
 
 TEST_CASE("files that are no Stable Diffusion are refused in one line") {

@@ -265,6 +265,11 @@ TEST_CASE("WeightSource: sharded folders") {
            R"({"weight_map":{"a":"model-1.safetensors","both":"model-1.safetensors","lost":"model-2.safetensors"}})");
   CHECK(contains(error_of(ExitCode::data, [&] { WeightSource::open(scratch.path()); }),
                  "model-2.safetensors: tensor \"lost\", which the index places here, is not in this file"));
+
+  // A variant's index as diffusers and transformers name it.
+  put_file(scratch.file("model.safetensors.index.fp16.json"),
+           R"({"weight_map":{"a":"model-1.safetensors","both":"model-1.safetensors"}})");
+  CHECK(WeightSource::open(scratch.path(), "model.fp16")->names() == std::vector<std::string>{"a", "both"});
 }
 
 TEST_CASE("WeightSource: 10,000 tensors open in a moment") {
