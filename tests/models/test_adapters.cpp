@@ -206,6 +206,17 @@ TEST_CASE("LoCon, DoRA, LoHa and LoKr give what peft gives") {
     lokr->tensors[kohya(path) + ".alpha"] = at::scalar_tensor(3.0);
   });
   check("lokr", lokr);
+
+  auto kernels = std::make_shared<TensorSource>();
+  each_convolution(*model, {"conv1.weight"}, [&](const std::string& path, const at::Tensor& w) {
+    if (!path.starts_with("down_blocks.1.")) return;
+    add(*kernels, path, "lokr_w1", {4, 4});
+    add(*kernels, path, "lokr_t2", {2, 2, 3, 3});
+    add(*kernels, path, "lokr_w2_a", {2, w.size(0) / 4});
+    add(*kernels, path, "lokr_w2_b", {2, w.size(1) / 4});
+    kernels->tensors[kohya(path) + ".alpha"] = at::scalar_tensor(3.0);
+  });
+  check("lokr_tucker", kernels);
 }
 
 TEST_CASE("LoCon's middle kernel is the chain of three convolutions") {
