@@ -1,18 +1,30 @@
 """Running a program and reading what it cost; tables of medians and ratios."""
 import json
 import os
+import signal
 import statistics
 import subprocess
 import tempfile
 import time
 
 
+class OutOfMemory(Exception):
+    """The system ended a process for its memory."""
+
+
+def first_to_go():
+    """Where memory runs out, the system ends this process and no other."""
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as f:
+        f.write("1000")
+
+
 def run(command, stdin=None, env=None):
-    """Standard output, seconds, and peak resident bytes of one process."""
+    """Standard output, seconds, and peak resident bytes of one process; OutOfMemory where it took too much."""
     with tempfile.TemporaryFile() as out:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=out,
-                                   stderr=subprocess.PIPE, env={**os.environ, **(env or {})})
+                                   stderr=subprocess.PIPE, env={**os.environ, **(env or {})},
+                                   preexec_fn=first_to_go)
         if stdin:
             process.stdin.write(stdin.encode())
             process.stdin.close()
@@ -20,6 +32,8 @@ def run(command, stdin=None, env=None):
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode == -signal.SIGKILL:
+            raise OutOfMemory
         if process.returncode != 0:
             raise SystemExit(f"bench: error: {' '.join(command)} ended with {process.returncode}: {message.strip()[-2000:]}")
         out.seek(0)

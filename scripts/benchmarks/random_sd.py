@@ -27,6 +27,12 @@ SHAPES = {
     "tiny": {"unet": {"sample_size": 8, "block_out_channels": [32, 64], "cross_attention_dim": 64, "attention_head_dim": 8,
                       "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]},
              "vae": {**VAE, "layers_per_block": 1, "block_out_channels": [32, 32, 32, 32], "sample_size": 64}, "text": [SMALL_TEXT], "side": 64},
+    "tiny-xl": {"unet": {"sample_size": 8, "block_out_channels": [32, 64], "cross_attention_dim": 128, "attention_head_dim": 8,
+                         "transformer_layers_per_block": [1, 2], "use_linear_projection": True, "addition_embed_type": "text_time",
+                         "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 6 * 8 + 64,
+                         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"]},
+                "vae": {**VAE, "layers_per_block": 1, "block_out_channels": [32, 32, 32, 32], "sample_size": 64, "scaling_factor": 0.13025},
+                "text": [SMALL_TEXT, {**SMALL_TEXT, "hidden_act": "gelu", "projection_dim": 64}], "side": 64},
 }
 
 
