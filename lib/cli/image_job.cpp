@@ -1,5 +1,6 @@
 #include "cli/image_job.h"
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cmath>
@@ -13,6 +14,7 @@
 #include "image/read.h"
 #include "image/resize.h"
 #include "image/shapes.h"
+#include "pipelines/latent_resize.h"
 #include "pipelines/pixels.h"
 #include "text/utf8.h"
 #include "text/weighted_prompt.h"
@@ -90,6 +92,23 @@ std::uint64_t evaluations_of(const schedulers::Scheduler& scheduler, double stre
     throw Error(ExitCode::usage,
                 fmt::format("{} {}: of {} steps none is left to make", flag, strength, scheduler.steps()));
   return scheduler.evaluations() - start;
+}
+
+/// The filter of --hires-upscaler latent-FILTER; nothing where pixels are enlarged.
+std::optional<std::string_view> latent_filter(const ImageOptions& options) {
+  const std::string_view name = options.hires_upscaler;
+  if (options.hires <= 1 || !name.starts_with("latent")) return std::nullopt;
+  return name == "latent" ? "" : name.substr(std::string_view("latent-").size());
+}
+
+/// RGB as RGBA: with the given picture's alpha channel, and opaque where the mask is.
+image::Image with_alpha(const image::Image& rgb, const image::Image& alpha, const image::Mask& mask) {
+  image::Image result(rgb.width, rgb.height, 4);
+  for (std::size_t i = 0; i < alpha.data.size(); ++i) {
+    std::copy_n(&rgb.data[3 * i], 3, &result.data[4 * i]);
+    result.data[4 * i + 3] = std::max(alpha.data[i], mask.data[i]);
+  }
+  return result;
 }
 
 pipelines::Weighting weighting(const std::string& name) {
@@ -203,6 +222,8 @@ void ImageJob::read_mask(const image::Image& given) {
     if (alpha.empty())
       throw Error(ExitCode::usage, "no mask: --mask, --mask-svg or --mask-shape, or a transparent part in --init");
     masks.push_back(image::invert(alpha));
+  } else {
+    alpha_ = image::alpha_of(given);
   }
   image::Mask mask = image::unite(masks);
   if (options_.invert_mask) mask = image::invert(mask);
@@ -213,6 +234,7 @@ void ImageJob::read_mask(const image::Image& given) {
     const auto mode = *image::parse_resize_mode(options_.resize_mode);
     mask = image::fit_mask(mask, width, height, mode);
     picture = image::fit(picture, width, height, mode);
+    if (!alpha_.empty()) alpha_ = image::fit(alpha_, width, height, mode);
   }
   pipelines::InpaintOptions how;
   how.feather = static_cast<float>(options_.feather);
@@ -270,6 +292,7 @@ std::vector<MadePicture> ImageJob::make(const pipelines::ImageModel& model, cons
   pipelines::DiffusionRequest run = request(first, count);
   run.on_step = on_step;
   run.dump = dump;
+  run.decode = !latent_filter(options_);
   if (dump) {
     dump("prompt_embeds", positive_->context);
     if (positive_->pooled.defined()) dump("pooled_prompt_embeds", positive_->pooled);
@@ -277,11 +300,11 @@ std::vector<MadePicture> ImageJob::make(const pipelines::ImageModel& model, cons
     if (negative_ && negative_->pooled.defined()) dump("negative_pooled_prompt_embeds", negative_->pooled);
   }
   auto result = pipelines::diffuse(model, run);
-  std::vector<MadePicture> pictures(result.pictures.size());
+  std::vector<MadePicture> pictures(run.seeds.size());
   for (std::size_t k = 0; k < pictures.size(); ++k) {
     MadePicture& made = pictures[k];
     made.seed = run.seeds[k];
-    made.picture = std::move(result.pictures[k]);
+    if (run.decode) made.picture = std::move(result.pictures[k]);
     made.finite = result.finite[k];
     if (!result.soft_masks.empty()) made.soft_mask = std::move(result.soft_masks[k]);
     made.text_seconds = text_seconds_;
@@ -290,9 +313,10 @@ std::vector<MadePicture> ImageJob::make(const pipelines::ImageModel& model, cons
     made.decode_seconds = result.decode_seconds;
     made.evaluations = result.evaluations;
   }
-  if (options_.hires > 1) second_pass(model, run, pictures);
+  if (options_.hires > 1) second_pass(model, run, result.latents, pictures);
   for (MadePicture& made : pictures) {
     if (frame_) made.picture = frame_->finish(made.picture, made.soft_mask);
+    if (!alpha_.empty()) made.picture = with_alpha(made.picture, alpha_, frame_->feathered());
     if (!init_.empty())
       made.picture = image::match_colours(made.picture, init_, *image::parse_colour_match(options_.colour_match));
     if (networks_.upscaler) enlarge(made, on_step);
@@ -333,17 +357,27 @@ std::int64_t ImageJob::enlarged(std::int64_t side) const {
 
 /// Every picture enlarged and gone over again, each by itself.
 void ImageJob::second_pass(const pipelines::ImageModel& model, const pipelines::DiffusionRequest& first,
-                           std::vector<MadePicture>& pictures) const {
-  for (MadePicture& made : pictures) {
+                           const at::Tensor& latents, std::vector<MadePicture>& pictures) const {
+  const auto filter = latent_filter(options_);
+  for (std::size_t k = 0; k < pictures.size(); ++k) {
+    MadePicture& made = pictures[k];
     pipelines::DiffusionRequest again = first;
     again.width = enlarged(first.width);
     again.height = enlarged(first.height);
     again.seeds = {made.seed};
     again.controls = control_inputs(again.width, again.height);
+    again.decode = true;
     again.dump = nullptr;
+    if (first.dump && k == 0)
+      again.dump = [&first](const std::string& name, const at::Tensor& t) { first.dump("hires." + name, t); };
     pipelines::PictureInput input;
-    input.picture = pipelines::to_tensor(
-        image::resize(made.picture, static_cast<int>(again.width), static_cast<int>(again.height)));
+    if (filter)
+      input.latents = pipelines::resize_latents(latents.narrow(0, static_cast<std::int64_t>(k), 1),
+                                                again.height / multiple_, again.width / multiple_, *filter);
+    else
+      input.picture = pipelines::to_tensor(image::resize(made.picture, static_cast<int>(again.width),
+                                                         static_cast<int>(again.height),
+                                                         *image::parse_filter(options_.hires_upscaler)));
     input.strength = options_.hires_strength;
     again.input = std::move(input);
     auto result = pipelines::diffuse(model, again);

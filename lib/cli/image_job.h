@@ -74,7 +74,7 @@ class ImageJob {
   std::int64_t enlarged(std::int64_t side) const;
   void enlarge(MadePicture& made, const std::function<void(const pipelines::StepReport&)>& on_step) const;
   void second_pass(const pipelines::ImageModel& model, const pipelines::DiffusionRequest& first,
-                   std::vector<MadePicture>& pictures) const;
+                   const at::Tensor& latents, std::vector<MadePicture>& pictures) const;
 
   ImageOptions options_;
   ImageTask task_;
@@ -84,6 +84,7 @@ class ImageJob {
   std::uint64_t upscale_tiles_ = 0;                               ///< of a picture
   schedulers::SamplerChoice choice_, sampler_;                    ///< as asked for; as it is built
   image::Image init_;                                             ///< img2img: at the working size
+  image::Image alpha_;  ///< inpaint: that of the given picture, where it is not the mask
   std::unique_ptr<pipelines::InpaintFrame> frame_;
   std::optional<pipelines::PictureInput> input_;
   std::vector<ControlRequest> controls_;

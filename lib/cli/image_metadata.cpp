@@ -36,6 +36,17 @@ std::string model_name(const std::string& path) {
   return folder.extension() == ".safetensors" ? folder.stem().string() : folder.filename().string();
 }
 
+/// "latent-bicubic-antialiased" is "Latent (bicubic antialiased)" there.
+std::string a1111_upscaler(const std::string& name) {
+  std::string text = name;
+  text[0] = static_cast<char>(text[0] - 'a' + 'A');
+  const std::size_t dash = text.find('-');
+  if (dash == std::string::npos) return text;
+  std::string filter = text.substr(dash + 1);
+  if (filter == "bicubic-antialiased") filter = "bicubic antialiased";
+  return fmt::format("{} ({})", text.substr(0, dash), filter);
+}
+
 image::Parameters parameters_of(const ImageOptions& o, ImageTask task, const std::string& model,
                                 const schedulers::SamplerChoice& sampler, const Json& adapters) {
   image::Parameters p;
@@ -56,7 +67,7 @@ image::Parameters parameters_of(const ImageOptions& o, ImageTask task, const std
   if (o.hires > 1) {
     add("Denoising strength", number_text(o.hires_strength));
     add("Hires upscale", number_text(o.hires));
-    add("Hires upscaler", "Lanczos");
+    add("Hires upscaler", a1111_upscaler(o.hires_upscaler));
   }
   if (o.soft_inpaint && task == ImageTask::inpaint) {  // A1111's names
     add("Soft inpainting enabled", "True");
@@ -88,6 +99,15 @@ std::optional<T> parse(const std::string* text) {
   return value;
 }
 
+/// --hires-upscaler by A1111's name.
+std::string upscaler_of(const std::string& theirs, const std::string& path) {
+  for (std::string& name : hires_upscalers())
+    if (a1111_upscaler(name) == theirs) return std::move(name);
+  base::log_warning(fmt::format("{}: the hires upscaler {} is not known here; Lanczos stands in for it", path,
+                                base::in_quotes(theirs)));
+  return "lanczos";
+}
+
 Json settings_of_parameters(const std::string& text, ImageTask task, const std::string& path) {
   const image::Parameters p = image::parse_parameters(text);
   const auto steps = parse<std::int64_t>(p.find("Steps"));
@@ -110,6 +130,7 @@ Json settings_of_parameters(const std::string& text, ImageTask task, const std::
   if (task == ImageTask::txt2img && hires) {
     s["hires"] = *hires;
     if (strength) s["hires_strength"] = *strength;
+    if (const auto* upscaler = p.find("Hires upscaler")) s["hires_upscaler"] = upscaler_of(*upscaler, path);
   } else if (task != ImageTask::txt2img && strength) {
     s["strength"] = *strength;
   }
@@ -118,7 +139,7 @@ Json settings_of_parameters(const std::string& text, ImageTask task, const std::
 
 }  // namespace
 
-std::string picture_path(const std::string& pattern, std::int64_t number, bool several) {
+std::string picture_path(const std::string& pattern, std::int64_t number, bool several, const char* flag) {
   if (pattern == "-") return "/dev/stdout";
   const std::string given = pattern.empty() ? "out.png" : pattern;
   std::string path;
@@ -139,7 +160,7 @@ std::string picture_path(const std::string& pattern, std::int64_t number, bool s
     const bool known =
         end < given.size() && given[end] == 'd' && digits.size() <= 2 && (digits.empty() || digits[0] == '0');
     if (!known || numbered)
-      throw Error(ExitCode::usage, fmt::format("--output {}: only one %d or %03d, and %% for a percent sign", given));
+      throw Error(ExitCode::usage, fmt::format("{} {}: only one %d or %03d, and %% for a percent sign", flag, given));
     path += fmt::format("{:0{}}", number, digits.empty() ? 1 : std::stoi(digits));
     numbered = true;
     i = end;

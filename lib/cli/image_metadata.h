@@ -12,8 +12,8 @@
 namespace atelier::cli {
 
 /// Where a run's pictures go: "" is out.png, "-" stdout. %d or %03d stands for `number`, %% for a percent sign; without one
-/// `number` is put before the ending where there are `several`. Error(usage) for another % in it.
-std::string picture_path(const std::string& pattern, std::int64_t number, bool several);
+/// `number` is put before the ending where there are `several`. Error(usage) naming `flag` for another % in it.
+std::string picture_path(const std::string& pattern, std::int64_t number, bool several, const char* flag = "--output");
 
 /// The texts that travel with one picture: A1111's "parameters", and "atelier" with the manifest of its making. `options`
 /// have the picture's own seed and size. `sampler` says what made it, `adapters` with which (records' list).

@@ -34,9 +34,10 @@ void in_group(const std::string& group, std::initializer_list<CLI::Option*> opti
 void add_prompt_flags(CLI::App& app, ImageOptions& o) {
   in_group(
       "Prompt",
-      {app.add_option("-p,--prompt", o.prompt,
-                      "What the picture shows; left out, it is read from stdin. (x) and (x:1.5) weigh a part more, [x] "
-                      "less, \\( is a bracket, BREAK begins a new chunk of 75 tokens; any length")
+      {app.add_option(
+              "-p,--prompt", o.prompt,
+              "What the picture shows; left out or -, it is read from stdin. (x) and (x:1.5) weigh a part more, [x] "
+              "less, \\( is a bracket, BREAK begins a new chunk of 75 tokens; any length")
            ->type_name("TEXT"),
        app.add_option("-n,--negative", o.negative,
                       "What it does not show; left out it is empty, with SDXL a zero embedding")
@@ -100,10 +101,12 @@ void add_picture_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
        app.add_flag("--vae-tiling", o.vae_tiling,
                     "Encode and decode in tiles: less memory for large pictures, slightly other pixels")});
   if (task == ImageTask::txt2img)
-    in_group("Picture",
-             {fraction(app, "--hires", o.hires,
-                       "Second pass: the picture enlarged by this factor (Lanczos), then image-to-image", 1, 8),
-              fraction(app, "--hires-strength", o.hires_strength, "Strength of that pass", 0, 1)});
+    in_group("Picture", {fraction(app, "--hires", o.hires,
+                                  "Second pass: the picture enlarged by this factor, then image-to-image", 1, 8),
+                         fraction(app, "--hires-strength", o.hires_strength, "Strength of that pass", 0, 1),
+                         word(app, "--hires-upscaler", o.hires_upscaler,
+                              "How it is enlarged: its pixels, or its latents, which want a strength above 0.5",
+                              hires_upscalers())});
 }
 
 void add_control_flags(CLI::App& app, ImageOptions& o) {
@@ -195,7 +198,9 @@ void add_output_flags(CLI::App& app, ImageOptions& o) {
             "which is put before the ending where several pictures would have one name; - is stdout"),
        number(app, "-b,--count", o.count, "Pictures for each prompt; picture i uses seed N+i", 1, 1 << 20),
        number(app, "--batch-size", o.batch_size, "Pictures computed at once; it never changes them", 1, 64),
-       file(app, "--preview", o.preview, "Write a small preview of the unfinished picture here while it is made"),
+       file(
+           app, "--preview", o.preview,
+           "Write a small preview of the unfinished picture here while it is made; %d or %03d in the name is the step"),
        number(app, "--preview-every", o.preview_every, "Steps between previews", 1, kMaxSteps),
        app.add_option(
               "--preview-vae", o.preview_vae,
@@ -213,6 +218,7 @@ const char* example_of(ImageTask task) {
     case ImageTask::txt2img:
       return "sd-txt2img -p \"a red circle on a blue background\" --seed 1 -o circle.png\n"
              "  sd-txt2img -p \"a (blue:1.3) square\" --count 4 --sampler dpmpp_2m --schedule karras -o out_%03d.png\n"
+             "  gemma-generate -p \"Write a caption for a picture of a star.\" | sd-txt2img -p - -o star.png\n"
              "  sd-txt2img --jobs jobs.jsonl --resume > records.jsonl\n"
              "  sd-txt2img --reproduce circle.png -o again.png";
     case ImageTask::img2img:
@@ -225,6 +231,14 @@ const char* example_of(ImageTask task) {
 }
 
 }  // namespace
+
+std::vector<std::string> hires_upscalers() {
+  return {"lanczos",        "bicubic",
+          "bilinear",       "nearest",
+          "latent",         "latent-antialiased",
+          "latent-bicubic", "latent-bicubic-antialiased",
+          "latent-nearest", "latent-nearest-exact"};
+}
 
 void define_image_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
   add_common_options(app, o.common, example_of(task));
@@ -278,6 +292,7 @@ base::Json picture_settings(const ImageOptions& o, ImageTask task) {
   if (task == ImageTask::txt2img) {
     s["hires"] = o.hires;
     s["hires_strength"] = o.hires_strength;
+    s["hires_upscaler"] = o.hires_upscaler;
     return s;
   }
   s["init"] = o.init;

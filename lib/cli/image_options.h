@@ -37,6 +37,7 @@ struct ImageOptions {
   std::int64_t canny_low = 100, canny_high = 200;
   std::string upscale;
   std::int64_t upscale_tile = 256;
+  std::string hires_upscaler = "lanczos";
 
   // sd-img2img, sd-inpaint
   std::string init, strength_schedule, resize_mode = "stretch", colour_match = "none";
@@ -51,6 +52,9 @@ struct ImageOptions {
   bool soft_inpaint = false;
   image::SoftInpaint soft;
 };
+
+/// What --hires-upscaler knows: filters of pixels, then "latent" and "latent-..." (pipelines/latent_resize.h).
+std::vector<std::string> hires_upscalers();
 
 /// Binds the flags that the task has.
 void define_image_flags(CLI::App& app, ImageOptions& options, ImageTask task);

@@ -56,6 +56,7 @@ std::string read_prompt() {
     if (text.size() > kMaxPromptBytes) throw Error(ExitCode::data, "stdin is longer than 1 MiB");
   }
   while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
+  if (text.empty()) base::log_warning("stdin held no prompt, so the picture is of nothing in particular");
   return text;
 }
 
@@ -111,7 +112,7 @@ class Run {
     }
     // Flags, prompt and pictures that cannot be used are found out before a large model is loaded.
     ImageOptions o = options_;
-    if (!o.prompt) o.prompt = read_prompt();
+    if (!o.prompt || *o.prompt == "-") o.prompt = read_prompt();
     o.common.seed = next_seed_;
     ImageJob job(files_, o, task_);
     load();
@@ -138,8 +139,16 @@ class Run {
     if (options_.output == "-" && (jobs || options_.common.json || options_.count > 1))
       throw Error(ExitCode::usage, "--output -: one picture without records can go to stdout");
     check_output(options_.output);
-    if (!options_.preview.empty()) image::check_output_path(options_.preview);
+    if (!options_.preview.empty()) {
+      image::check_output_path(options_.preview);
+      preview_path(0);  // for its errors
+    }
     if (!options_.preview_vae.empty() && options_.preview.empty()) needs("--preview-vae", "--preview");
+  }
+
+  /// The file of a preview; %d in its name is the step.
+  std::string preview_path(std::size_t step) const {
+    return picture_path(options_.preview, static_cast<std::int64_t>(step), false, "--preview");
   }
 
   static void check_output(const std::string& pattern) { image::check_output_path(picture_path(pattern, 0, false)); }
@@ -298,6 +307,7 @@ class Run {
       std::function<void(const std::string&, const at::Tensor&)> dump;
       if (dump_ != nullptr && first == 0)
         dump = [this](const std::string& name, const at::Tensor& tensor) { dump_->add(name, tensor); };
+      preview_seconds_ = 0;
       const auto pictures = job.make(*model_, embeddings_, first, size, on_step, dump);
       for (std::size_t k = 0; k < pictures.size(); ++k) {
         const auto index = first + static_cast<std::int64_t>(k);
@@ -345,14 +355,17 @@ class Run {
         {"decode_s", made.decode_seconds},
         {"save_s", save_seconds}};
     if (made.upscale_seconds > 0) record["timings"]["upscale_s"] = made.upscale_seconds;
+    if (!options_.preview.empty()) record["timings"]["preview_s"] = preview_seconds_;  // a part of denoise_s
     return record;
   }
 
   void maybe_preview(const pipelines::StepReport& report) {
     const auto every = static_cast<std::size_t>(options_.preview_every);
     if (options_.preview.empty() || report.step % every != 0 || !report.denoised.defined()) return;
+    const auto start = std::chrono::steady_clock::now();
     if (!preview_) preview_ = std::make_unique<pipelines::LatentPreview>(*model_, options_.preview_vae);
-    image::write_image(options_.preview, preview_->draw(report.denoised[0]), {}, {.png_compression = 1});
+    image::write_image(preview_path(report.step), preview_->draw(report.denoised[0]), {}, {.png_compression = 1});
+    preview_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
   int run_jobs() {
@@ -433,6 +446,7 @@ class Run {
   ImageNetworks networks_{files_};
   Json lora_records_ = Json::array(), network_records_ = Json::array();  ///< of the job being made
   std::unique_ptr<pipelines::LatentPreview> preview_;
+  double preview_seconds_ = 0;  ///< of the batch being made
   TensorDump* dump_ = nullptr;
   std::string progress_label_ = "denoising";
 };

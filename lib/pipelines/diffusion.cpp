@@ -77,7 +77,11 @@ class Run {
     dump("final_latents", latents_);
     result_.denoise_seconds = seconds_since(clock);
     clock = Clock::now();
-    decode();
+    result_.latents = latents_;
+    if (request_.decode)
+      decode();
+    else
+      for (std::int64_t k = 0; k < count(); ++k) result_.finite.push_back(at::isfinite(latents_[k]).all().item<bool>());
     result_.decode_seconds = seconds_since(clock);
     return std::move(result_);
   }
@@ -122,7 +126,8 @@ class Run {
     if (!request_.input) {
       latents_ = draw() * scheduler_->init_noise_sigma();
     } else if (!request_.input->mask.defined()) {
-      original_ = encode(request_.input->picture);
+      const at::Tensor& given = request_.input->latents;
+      original_ = given.defined() ? repeat_rows(given, count()) : encode(request_.input->picture);
       start_noise_ = draw();
       latents_ = scheduler_->add_noise(original_, start_noise_, start_);
     } else {

@@ -32,6 +32,7 @@ double strength_at(const StrengthSchedule& schedule, double fraction);
 /// What a run begins with besides noise.
 struct PictureInput {
   at::Tensor picture;  ///< (1, 3, height, width) in [-1, 1]
+  at::Tensor latents;  ///< (1, 4, h, w), scaled: image-to-image from these and not from `picture`
   at::Tensor start;    ///< likewise; undefined: `picture`. What the first latents are made of
   at::Tensor mask;     ///< (1, 1, height, width), 1 is repainted; undefined: image-to-image
   MaskedContent masked_content = MaskedContent::original;
@@ -58,6 +59,7 @@ struct DiffusionRequest {
   std::optional<PictureInput> input;
   std::vector<ControlInput> controls;
   models::vae::Tiling tiling;
+  bool decode = true;  ///< false: `latents` is all that is wanted
   std::function<void(const StepReport&)> on_step;
   /// Receives intermediate tensors by name: "initial_latents", "control.0" (a ControlNet's picture), "latents.001" (after the first evaluation), ...,
   /// "final_latents", "picture".
@@ -65,8 +67,9 @@ struct DiffusionRequest {
 };
 
 struct DiffusionResult {
-  std::vector<image::Image> pictures;         ///< by seed
-  std::vector<bool> finite;                   ///< false: the picture holds NaN or infinity
+  at::Tensor latents;                         ///< (N, 4, h, w) by seed, scaled
+  std::vector<image::Image> pictures;         ///< by seed; none where nothing is decoded
+  std::vector<bool> finite;                   ///< by seed; false: the picture, or its latents, hold NaN or infinity
   std::vector<image::FloatImage> soft_masks;  ///< soft inpainting: how much of each shows, by latent pixels; else empty
   std::int64_t evaluations = 0;               ///< model evaluations of the run
   double encode_seconds = 0, denoise_seconds = 0, decode_seconds = 0;

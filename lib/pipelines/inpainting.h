@@ -35,6 +35,7 @@ class InpaintFrame {
   /// Of what finish() gives.
   std::int64_t finished_width() const { return original_.width; }
   std::int64_t finished_height() const { return original_.height; }
+  const image::Mask& feathered() const { return feathered_; }
   PictureInput input(double strength) const;
   /// Of another picture of the same scene the part that is worked on: brought to the original's size by `mode`, then cut out as
   /// only_masked wants it, or its edge pixels repeated likewise.

@@ -209,6 +209,16 @@ TEST_CASE("masks: files, transparency, drawings, shapes; inverted, grown, of ano
     }
   tool.folder().write("init.png", image::encode_png(transparent));
   CHECK(tool.made({}) == whole);
+  // Beside a mask of its own transparency stays what it was, outside the mask.
+  for (const int y : {2, 15}) transparent.at(3, y)[3] = 90;
+  transparent.at(20, 15)[3] = 90;
+  tool.folder().write("init.png", image::encode_png(transparent));
+  const auto kept = tool.made(kBox);
+  REQUIRE(kept.channels == 4);
+  for (int y = 0; y < 39; ++y)
+    for (int x = 0; x < 7; ++x) CHECK(std::equal(kept.at(x, y), kept.at(x, y) + 4, transparent.at(x, y)));
+  CHECK(kept.at(20, 15)[3] == 255);
+  CHECK(image::to_rgb(kept) == whole);
 }
 
 TEST_CASE("another size: the picture and its mask go together") {

@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <filesystem>
+#include <set>
 
 #include "base/sha256.h"
 #include "image/parameters.h"
@@ -60,6 +61,10 @@ TEST_CASE("the prompt may come from a pipe, the picture may go into one") {
                                   "a cat in the sea\n");
   CHECK(piped.code == 0);
   CHECK(piped.out == folder.read("a.png"));
+  const Result dash =
+      image_tool("sd-txt2img", "sd15", {"-p", "-", "-W", "32", "-H", "24", "--steps", "3", "-s", "3", "-o", "-"},
+                 "a cat in the sea\n");
+  CHECK(dash.out == piped.out);
 }
 
 TEST_CASE("the record has the contract's keys") {
@@ -216,6 +221,13 @@ TEST_CASE("--manifest, --preview and --dump-tensors") {
   CHECK(image::read_info(folder.file("p.png")).width == 32);
   CHECK(folder.read("a.png") == folder.read("b.png"));
   CHECK(txt2img({"--preview-vae", tiny_model("taesd")}).code == 64);
+  // One file for each, where the name has a place for the step; the record says what they took.
+  const Json timed = one_record(
+      txt2img({"--json", "--preview", folder.file("p%02d.png"), "--preview-every", "2", "-o", folder.file("c.png")}));
+  CHECK(std::filesystem::exists(folder.file("p02.png")));
+  CHECK(std::filesystem::exists(folder.file("p04.png")));
+  CHECK(timed["timings"]["preview_s"] > 0);
+  CHECK(txt2img({"--preview", folder.file("p%s.png")}).code == 64);
   const auto tensors = io::WeightSource::open(folder.file("t.safetensors"));
   CHECK(tensors->info("prompt_embeds").shape == std::vector<std::int64_t>{1, 77, 24});
   for (const char* name : {"negative_prompt_embeds", "initial_latents", "latents.001", "final_latents", "picture"})
@@ -241,6 +253,19 @@ TEST_CASE("--hires makes a larger picture from the first one") {
   const Json record = one_record(txt2img({"--json", "-s", "3", "--hires", "2", "-o", folder.file("a.png")}));
   CHECK(record["width"] == 64);
   CHECK(record["height"] == 48);
+  // Each way to enlarge makes another picture, and A1111's text names it.
+  std::set<std::string> hashes = {record["sha256"].get<std::string>()};
+  for (const char* how : {"nearest", "latent", "latent-antialiased", "latent-bicubic-antialiased", "latent-nearest"}) {
+    const std::string made = folder.file(std::string(how) + ".png"), again = folder.file("again.png");
+    const std::vector<std::string> flags = {"--json",           "-s", "3",  "--hires", "2", "--hires-strength", "0.7",
+                                            "--hires-upscaler", how,  "-o", made};
+    CHECK(hashes.insert(one_record(txt2img(flags))["sha256"].get<std::string>()).second);
+    const auto text = image::read_metadata(made);
+    folder.write("theirs.png",
+                 image::encode_png(image::Image(8, 8, 3), {{"parameters", *image::find_text(text, "parameters")}}));
+    CHECK(image_tool("sd-txt2img", "sd15", {"--reproduce", folder.file("theirs.png"), "-o", again}).code == 0);
+    CHECK(distance_of_files(made, again).largest == 0);
+  }
 }
 
 TEST_CASE("unbalanced brackets are text, with a warning") {
