@@ -1,0 +1,100 @@
+// The pipelines of examples/shell that make pictures, on small random models.
+#include <filesystem>
+
+#include "image/read.h"
+#include "image_tools/models.h"
+
+#include "support/doctest_last.h"
+
+#include "support/errors.h"
+
+namespace {
+
+using namespace atelier;
+using namespace atelier::test;
+using base::Json;
+
+/// A script with these arguments, then the model and a small picture.
+Result example(const std::string& name, std::vector<std::string> args, std::vector<std::string> more = {}) {
+  args.insert(args.begin(), std::string(ATELIER_MODELS) + "/../shell/" + name);
+  args.insert(args.end(), {"--model", tiny_model("sd15"), "--steps", "2", "--threads", "1"});
+  args.insert(args.end(), more.begin(), more.end());
+  const std::map<std::string, std::string> env = {{"TOOL", tool("gemma-generate")},
+                                                  {"TXT2IMG", tool("sd-txt2img")},
+                                                  {"INPAINT", tool("sd-inpaint")},
+                                                  {"ATELIER_MODELS", ATELIER_MODELS}};
+  const Result result = run({.program = "/bin/bash", .args = args, .env = env, .timeout = std::chrono::minutes(2)});
+  CHECK(result.signal == 0);
+  return result;
+}
+
+const std::vector<std::string> kSmall = {"-W", "32", "-H", "24"};
+
+}  // namespace
+
+TEST_CASE("illustrate.sh: a caption becomes a picture, and is its prompt") {
+  const TempFolder folder;
+  const Result result = example("illustrate.sh", {"a red circle", folder.file("a.png")}, kSmall);
+  CAPTURE(result.err);
+  CHECK(result.code == 0);
+  CHECK(result.out == folder.file("a.png") + "\n");
+  const auto text = image::read_metadata(folder.file("a.png"));
+  const std::string* own = image::find_text(text, "atelier");
+  REQUIRE(own != nullptr);
+  const auto prompt = base::parse_json(*own, "atelier")["options"]["prompt"].get<std::string>();
+  CHECK(!prompt.empty());
+  CHECK(contains(result.err, prompt));
+}
+
+TEST_CASE("repaint-photos.sh: each photograph with its own mask, and none twice") {
+  const TempFolder folder;
+  std::filesystem::create_directory(folder.path() / "photos");
+  for (const char* name : {"a.png", "b.png"})
+    std::filesystem::copy(picture_data("init.png"), folder.path() / "photos" / name);
+  std::filesystem::copy(picture_data("mask.png"), folder.path() / "photos" / "a.mask.png");
+  folder.write("photos/b.svg",
+               R"(<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 3"><circle cx="2" cy="1" r="1"/></svg>)");
+  const std::vector<std::string> args = {folder.file("photos"), folder.file("out"), "a cat"};
+  const Result result = example("repaint-photos.sh", args);
+  CAPTURE(result.err);
+  CHECK(result.code == 0);
+  const auto records = json_lines(result.out);
+  REQUIRE(records.size() == 2);
+  CHECK(records[0]["id"] == "a.png");
+  CHECK(records[1]["path"] == folder.file("out/b.png"));
+  for (const char* name : {"out/a.png", "out/b.png"})
+    CHECK(distance_of_files(folder.file(name), picture_data("init.png")).mean > 0);
+  const Result again = example("repaint-photos.sh", args);
+  CHECK(again.code == 0);
+  CHECK(again.out.empty());
+}
+
+TEST_CASE("nightly-pictures.sh: goes on where it was") {
+  const TempFolder folder;
+  const std::string prompts = folder.file("prompts.txt");
+  folder.write("prompts.txt", "a cat\n\nthe sea\n");
+  CHECK(example("nightly-pictures.sh", {prompts, folder.file("out")}, kSmall).code == 0);
+  CHECK(std::filesystem::exists(folder.file("out/0001.png")));
+  CHECK(std::filesystem::exists(folder.file("out/0003.png")));
+  const std::string first = folder.read("out/0001.png");
+  std::filesystem::remove(folder.file("out/0003.png"));
+  CHECK(example("nightly-pictures.sh", {prompts, folder.file("out")}, kSmall).code == 0);
+  CHECK(folder.read("out/0001.png") == first);
+  const auto records = json_lines(folder.read("out/records.jsonl"));
+  REQUIRE(records.size() == 3);
+  CHECK(records[2]["id"] == 3);
+  CHECK(records[2]["sha256"] == records[1]["sha256"]);
+}
+
+TEST_CASE("picture-gate.sh: other pictures are exit code 4") {
+  const TempFolder folder;
+  folder.write("jobs.jsonl", "{\"id\":\"a\",\"prompt\":\"a cat\"}\n{\"id\":\"b\",\"prompt\":\"the sea\"}\n");
+  const std::string jobs = folder.file("jobs.jsonl"), hashes = folder.file("hashes");
+  CHECK(example("picture-gate.sh", {jobs, hashes, "--update"}, kSmall).code == 0);
+  CHECK(example("picture-gate.sh", {jobs, hashes}, kSmall).code == 0);
+  auto other = kSmall;
+  other.insert(other.end(), {"--cfg-scale", "3"});
+  const Result changed = example("picture-gate.sh", {jobs, hashes}, other);
+  CHECK(changed.code == 4);
+  CHECK(contains(changed.err, "have changed"));
+}
