@@ -39,10 +39,21 @@ if(ATELIER_SANITIZE)
   add_link_options(-fsanitize=${ATELIER_SANITIZE})
 endif()
 
-# atelier_room(NAME DEPENDS rooms... LINK libraries...): one static library per room, from its *.cpp files.
+# atelier_room(NAME DEPENDS rooms... LINK libraries... [FOLDER folder] [FILES files...] [EXCEPT paths...]): one static
+# library per room, from the *.cpp files of its folder: from FILES alone, or from all but EXCEPT (files or folders in it).
 function(atelier_room name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS;LINK" ${ARGN})
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp")
+  cmake_parse_arguments(ARG "" "FOLDER" "DEPENDS;LINK;FILES;EXCEPT" ${ARGN})
+  if(NOT ARG_FOLDER)
+    set(ARG_FOLDER "${name}")
+  endif()
+  set(folder "${CMAKE_CURRENT_SOURCE_DIR}/${ARG_FOLDER}")
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${folder}/*.cpp")
+  if(ARG_FILES)
+    list(TRANSFORM ARG_FILES PREPEND "${folder}/" OUTPUT_VARIABLE sources)
+  endif()
+  foreach(path IN LISTS ARG_EXCEPT)
+    list(FILTER sources EXCLUDE REGEX "/${ARG_FOLDER}/${path}(/|$)")
+  endforeach()
   if(NOT sources)   # while the room is still empty
     add_library(atelier_${name} INTERFACE)
     add_library(atelier::${name} ALIAS atelier_${name})
