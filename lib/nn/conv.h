@@ -26,7 +26,7 @@ at::Tensor add_into(at::Tensor a, const at::Tensor& b);
 /// A container that only gives its children a name ("down_blocks", "resnets").
 class Group : public Module {
  public:
-  using torch::nn::Module::register_module;
+  using Module::register_module;
 
   template <class M>
   std::shared_ptr<M> append(std::shared_ptr<M> child) {

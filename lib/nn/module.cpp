@@ -29,6 +29,36 @@ bool check(const std::string& name, const at::Tensor& parameter, io::WeightSourc
 
 }  // namespace
 
+Module::Parameters Module::named_parameters() const {
+  Parameters all;
+  collect({}, all);
+  return all;
+}
+
+Module::Modules Module::named_modules() const {
+  Modules all;
+  collect({}, all);
+  return all;
+}
+
+void Module::collect(const std::string& prefix, Parameters& into) const {
+  for (const auto& own : parameters_) into.add(prefix + own.key(), own.value());
+  for (const auto& child : children_) child.value()->collect(prefix + child.key() + ".", into);
+}
+
+void Module::collect(const std::string& prefix, Modules& into) const {
+  for (const auto& child : children_) {
+    into.add(prefix + child.key(), child.value());
+    child.value()->collect(prefix + child.key() + ".", into);
+  }
+}
+
+at::Tensor Module::register_parameter(const std::string& name, at::Tensor parameter, bool requires_grad) {
+  parameter.set_requires_grad(requires_grad);
+  parameters_.add(name, parameter);
+  return parameter;
+}
+
 at::Tensor placeholder(at::IntArrayRef shape) { return at::empty({}).expand(shape); }
 
 void load_parameters(Module& module, io::WeightSource& source, const NameMap& names, at::ScalarType dtype,

@@ -1,17 +1,104 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
-#include <torch/nn/module.h>
 
 #include "io/weight_source.h"
 
 namespace atelier::nn {
 
-/// Base of every layer. The module tree is the name map: children and parameters carry the names of the checkpoint.
-using Module = torch::nn::Module;
+/// Values by name, in the order in which they were added.
+template <typename Value>
+class Named {
+ public:
+  class Entry {
+   public:
+    Entry(std::string key, Value value) : key_(std::move(key)), value_(std::move(value)) {}
+    const std::string& key() const { return key_; }
+    Value& value() { return value_; }
+    const Value& value() const { return value_; }
+
+   private:
+    std::string key_;
+    Value value_;
+  };
+
+  void add(std::string key, Value value) { entries_.emplace_back(std::move(key), std::move(value)); }
+  auto begin() { return entries_.begin(); }
+  auto end() { return entries_.end(); }
+  auto begin() const { return entries_.begin(); }
+  auto end() const { return entries_.end(); }
+  const Entry& front() const { return entries_.front(); }
+  std::size_t size() const { return entries_.size(); }
+  const Entry& operator[](std::size_t index) const { return entries_[index]; }
+
+  /// Null where there is none of that name.
+  const Value* find(const std::string& key) const {
+    for (const Entry& entry : entries_)
+      if (entry.key() == key) return &entry.value();
+    return nullptr;
+  }
+  bool contains(const std::string& key) const { return find(key) != nullptr; }
+  /// A name that must be there.
+  const Value& operator[](const std::string& key) const {
+    if (const Value* value = find(key)) return *value;
+    throw std::out_of_range(key);
+  }
+
+ private:
+  std::vector<Entry> entries_;
+};
+
+/// Base of every layer. The module tree is the name map: children and parameters carry the names of the checkpoint. What
+/// torch::nn::Module does beyond this is not needed, and its header takes longer to compile than all others together.
+class Module {
+ public:
+  using Parameters = Named<at::Tensor>;
+  using Modules = Named<std::shared_ptr<Module>>;
+
+  virtual ~Module() = default;
+
+  /// Own parameters first, then those of the children, "child.weight", in the order in which they were registered. The
+  /// tensors are the module's own: set_data() changes them for it too.
+  Parameters named_parameters() const;
+  /// All modules below this one, "child" before "child.grandchild".
+  Modules named_modules() const;
+  const Modules& children() const { return children_; }
+
+  /// This module as a layer of that kind, or null.
+  template <typename Layer>
+  Layer* as() {
+    return dynamic_cast<Layer*>(this);
+  }
+
+ protected:
+  Module() = default;
+  Module(const Module&) = default;
+  Module& operator=(const Module&) = default;
+
+  /// Returns the child. Names are unique and hold no dot.
+  template <typename Child>
+  std::shared_ptr<Child> register_module(const std::string& name, std::shared_ptr<Child> child) {
+    children_.add(name, child);
+    return child;
+  }
+
+  at::Tensor register_parameter(const std::string& name, at::Tensor parameter, bool requires_grad = true);
+
+ private:
+  void collect(const std::string& prefix, Parameters& into) const;
+  void collect(const std::string& prefix, Modules& into) const;
+
+  Parameters parameters_;
+  Modules children_;
+};
 
 /// A parameter that has a shape and no memory yet: load_parameters() puts the checkpoint's tensor in its place, so that a
 /// mapped weight is never copied and a model of any size is built in no time.

@@ -168,7 +168,7 @@ void load_nf4(Module& module, io::WeightSource& source, const NameMap& names, at
               const std::string& below, bool double_quantisation) {
   const at::NoGradGuard no_grad;
   std::map<std::string, Linear*> quantised;
-  for (const auto& entry : module.named_modules("", /*include_self=*/false))
+  for (const auto& entry : module.named_modules())
     if (auto* linear = entry.value()->as<Linear>(); linear && entry.key().starts_with(below))
       quantised.emplace(entry.key() + ".weight", linear);
   load_parameters(module, source, names, dtype, device, [&](const std::string& parameter, const std::string& stored) {

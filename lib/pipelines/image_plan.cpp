@@ -22,9 +22,9 @@ bool lies_in(const io::WeightSource& source, const std::shared_ptr<io::WeightSou
 void account(nn::Module& network, io::WeightSource& source, const nn::NameMap& names, const std::string& prefix,
              std::int64_t element, const std::shared_ptr<io::WeightSource>& whole, MemoryPlan& plan) {
   nn::account_parameters(network, source, names);
-  for (const auto& parameter : network.parameters()) {
-    plan.parameters += parameter.numel();
-    plan.weight_bytes += parameter.numel() * element;
+  for (const auto& parameter : network.named_parameters()) {
+    plan.parameters += parameter.value().numel();
+    plan.weight_bytes += parameter.value().numel() * element;
   }
   for (const std::string& name : source.missing()) plan.missing.push_back(prefix + name);
   if (lies_in(source, whole)) return;

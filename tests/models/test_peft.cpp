@@ -363,10 +363,10 @@ TEST_CASE("a model in NF4 computes with the rounded weights, and takes adapters"
     CHECK(source->unused().empty());
     const auto rounded = open_base(name);
     int count = 0;
-    for (const auto& entry : rounded->named_modules("", false))
+    for (const auto& entry : rounded->named_modules())
       if (auto* linear = entry.value()->as<nn::Linear>(); linear && entry.key() != "lm_head") {
         linear->weight.set_data(nn::Nf4Weight::quantise(linear->weight)->dequantise(at::kFloat));
-        CHECK(quantised.named_modules("", false)[entry.key()]->as<nn::Linear>()->quantised());
+        CHECK(quantised.named_modules()[entry.key()]->as<nn::Linear>()->quantised());
         ++count;
       }
     CHECK(count == 7 * config.layers);

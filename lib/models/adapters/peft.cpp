@@ -56,7 +56,7 @@ void fill(nn::Adapter& adapter, const nn::Embedding& base, std::int64_t rank, co
 std::vector<SelectedModule> selected_modules(gemma::CausalLm& model, const PeftMatcher& matcher,
                                              const std::string& what, const std::string& prefix) {
   std::vector<SelectedModule> selected;
-  for (const auto& entry : model.named_modules("", /*include_self=*/false)) {
+  for (const auto& entry : model.named_modules()) {
     SelectedModule module{.path = entry.key(),
                           .linear = entry.value()->as<nn::Linear>(),
                           .embedding = entry.value()->as<nn::Embedding>()};
@@ -133,7 +133,7 @@ PeftAdapter attach(gemma::CausalLm& model, const PeftConfig& config, const at::G
 }
 
 void detach(gemma::CausalLm& model, const PeftAdapter& adapter) {
-  const auto modules = model.named_modules("", /*include_self=*/false);
+  const auto modules = model.named_modules();
   for (const auto& target : adapter.targets) {
     const auto& module = modules[target.path];
     if (auto* linear = module->as<nn::Linear>()) std::erase(linear->adapters, target.adapter);

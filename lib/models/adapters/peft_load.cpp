@@ -175,7 +175,7 @@ class Attacher {
   void read_adapter_tensor(const Entry& entry) {
     const auto place = selected_.find(entry.path);
     if (place == selected_.end()) {
-      const auto modules = model_.named_modules("", /*include_self=*/false);
+      const auto modules = model_.named_modules();
       throw wrong(entry, modules.contains(entry.path) ? "is for a module that adapter_config.json does not select"
                                                       : "is for a module that the model does not have");
     }
@@ -232,7 +232,7 @@ class Attacher {
     const at::Tensor* own =
         is_head && model_.config().tied_head ? &parameters["model.embed_tokens.weight"] : parameters.find(entry.path);
     if (!own) throw wrong(entry, "is for a module that the model does not have");
-    const auto modules = model_.named_modules("", /*include_self=*/false);
+    const auto modules = model_.named_modules();
     if (const auto* linear = modules[module]->as<nn::Linear>(); linear && linear->quantised() && !is_bias)
       throw wrong(entry, "is for a weight that is held quantised");
     check_shape(entry, own->sizes());

@@ -11,7 +11,7 @@ namespace {
 /// A container that only gives its children a name ("model", "layers", "embed_tokens").
 class Group : public nn::Module {
  public:
-  using torch::nn::Module::register_module;
+  using nn::Module::register_module;
 };
 
 }  // namespace
