@@ -1,6 +1,7 @@
 #include "cli/arguments.h"
 
 #include <algorithm>
+#include <initializer_list>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -33,6 +34,14 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
 }
 
 namespace {
+
+/// Whether an empty value means nothing: of a file, an expression, a list of policies, a pair of languages. Taken as if the flag
+/// were not there it would be a constraint ignored, or another model.
+bool names_something(const CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  return type == "RE" || std::ranges::any_of(std::initializer_list<const char*>{"FILE", "DIR", "PATH", "FROM", "POLICY"},
+                                             [&](const char* start) { return type.starts_with(start); });
+}
 
 /// Walks the command line with the parser's own knowledge of which flag takes a value.
 class Normaliser {
@@ -79,7 +88,13 @@ class Normaliser {
       throw Error(ExitCode::usage, fmt::format("{} needs a value", shown),
                   choices.empty() ? "" : fmt::format("one of {}", fmt::join(choices, ", ")));
     }
-    out_.push_back(args_[next_++]);
+    push_value(option, shown, args_[next_++]);
+  }
+
+  void push_value(const CLI::Option& option, const std::string& shown, const std::string& value) {
+    if (value.empty() && names_something(option))
+      throw Error(ExitCode::usage, fmt::format("{} is empty", shown), "leave the flag out, or is a variable not set?");
+    out_.push_back(value);
   }
 
   void long_flag(const std::string& arg) {
@@ -96,7 +111,7 @@ class Normaliser {
     if (equals == std::string::npos) {
       value_follows(*option, name);
     } else {
-      out_.push_back(arg.substr(equals + 1));
+      push_value(*option, name, arg.substr(equals + 1));
     }
   }
 

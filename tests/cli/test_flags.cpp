@@ -61,6 +61,13 @@ TEST_CASE("a value may begin with a dash, be empty, or look like a flag") {
   CHECK(record({"-p", "[a,b]"})["prompt"] == "[a,b]");
 }
 
+TEST_CASE("an empty value of a flag that names something is not taken for a flag left out") {
+  for (const std::string flag : {"--model", "--jobs", "--config", "--manifest"}) {
+    check_usage_error({flag, ""}, flag + " is empty", "leave the flag out, or is a variable not set?");
+    check_usage_error({flag + "="}, flag + " is empty", "leave the flag out, or is a variable not set?");
+  }
+}
+
 TEST_CASE("repeated texts are kept apart and whole") {
   CHECK(record({"--stop", "[END]", "--stop", "{}", "--stop", "", "--stop", "-x", "--stop=a,b"})["stops"] ==
         Json({"[END]", "{}", "", "-x", "a,b"}));
