@@ -32,6 +32,16 @@ std::string_view view(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+bool is_hex(std::string_view text, std::size_t length) {
+  return text.size() == length && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+/// Whether a file bears the name of an entry: DIR/<model>/<key>.safetensors. What else lies in the folder is not ours to delete.
+bool is_entry(const std::filesystem::path& path) {
+  return path.extension() == ".safetensors" && is_hex(path.stem().string(), 64) &&
+         is_hex(path.parent_path().filename().string(), 32);
+}
+
 /// Hashing 5 GB at every start would cost more than the cache saves. The time of change guards against edits in place that the
 /// samples miss.
 std::string fingerprint(const std::string& path) {
@@ -229,7 +239,7 @@ void PromptCache::shrink() const {
   std::error_code failed;
   for (fs::recursive_directory_iterator it(folder_, failed), end; !failed && it != end; it.increment(failed)) {
     std::error_code gone;  // other processes delete too
-    if (!it->is_regular_file(gone) || it->path().extension() != ".safetensors") continue;
+    if (!is_entry(it->path()) || !it->is_regular_file(gone)) continue;
     const Entry entry{it->path(), it->last_write_time(gone), it->file_size(gone)};
     if (gone) continue;
     total += entry.bytes;

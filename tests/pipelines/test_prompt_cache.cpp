@@ -132,3 +132,13 @@ TEST_CASE("a folder that cannot be made is no failure") {
   CHECK(result.prefilled_tokens == result.prompt_tokens);
   CHECK(!result.token_ids.empty());
 }
+
+TEST_CASE("what is not an entry stays, however full the folder is") {
+  const Scratch folder;
+  fs::create_directories(folder.path() / "gemma-2-2b");
+  for (const char* name : {"model.safetensors", "gemma-2-2b/model.safetensors", "notes.txt"})
+    test::put_file(folder.file(name), std::string(1 << 20, 'x'));
+  PromptCache cache = open(folder, /*limit=*/1);
+  answer(&cache, prompt("How many?"));
+  CHECK(blocks(folder).size() == 3);
+}
