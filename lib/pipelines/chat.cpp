@@ -104,6 +104,7 @@ ChatReply ChatSession::answer(GenerationRequest request, const PromptOptions& op
   };
   try {
     reply.result = generate_one(*model_, request);
+    if (reply.result.failure) throw base::Error(*reply.result.failure);
   } catch (const base::Stopped&) {
     if (base::stop_signal() != SIGINT) throw;
     reply.stopped = true;

@@ -23,6 +23,8 @@ std::span<const float> row_of(const at::Tensor& logits, std::int64_t row) {
   return {logits.const_data_ptr<float>() + row * logits.size(1), static_cast<std::size_t>(logits.size(1))};
 }
 
+base::Error not_finite() { return {base::ExitCode::condition, "the model's logits are not finite: damaged weights?"}; }
+
 bool all_finite(std::span<const float> numbers) {
   float probe = 0;
   for (const float x : numbers) probe += x * 0.0F;  // 0, or NaN from the first infinity or NaN on
@@ -92,6 +94,8 @@ class Stream {
         start_(Clock::now()) {
     const auto length = static_cast<std::int64_t>(request_.prompt.size());
     budget_ = std::min(request_.max_tokens, model.context - length);
+    if (request_.deadline_seconds)
+      deadline_ = start_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*request_.deadline_seconds));
     result_.prompt_tokens = length;
     if (request_.constraint) constraint_.emplace(request_.constraint, budget_);
   }
@@ -102,19 +106,19 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
 
   void start() {
-    if (request_.shared) {
-      const auto entered = request_.shared->enter(model_, request_.prompt, cache);
-      entered_ = true;
-      logits_ = entered.logits;
-      result_.prefilled_tokens = entered.computed;
-    } else {
-      cache = model_.network->new_cache();
-      logits_ = prefill_logits(model_, request_.prompt, cache);
-      result_.prefilled_tokens = result_.prompt_tokens;
+    bool late = false;
+    try {
+      const PrefillDeadline deadline(deadline_);
+      enter_prompt();
+    } catch (const PastDeadline&) {
+      late = true;
+      result_.prefilled_tokens = result_.prompt_tokens;  // none of them came from a cache
     }
     result_.prefill_seconds = seconds_since(start_);
     decode_start_ = Clock::now();
-    if (budget_ <= 0)
+    if (late)
+      finish(FinishReason::deadline);
+    else if (budget_ <= 0)
       finish(FinishReason::length);
     else
       accept(row_of(logits_, 0));
@@ -123,19 +127,22 @@ class Stream {
 
   /// Chooses the next token from its logits.
   void accept(std::span<const float> logits) {
-    if (!all_finite(logits))
-      throw base::Error(base::ExitCode::condition, "the model's logits are not finite: damaged weights?");
+    if (!all_finite(logits)) {
+      result_.failure = not_finite();
+      return finish(FinishReason::length);
+    }
     if (past_deadline()) return finish(FinishReason::deadline);
     if (constraint_ && !keeps([this] { narrow(); })) return finish(FinishReason::length);
     const TokenId id = sample(logits, {request_.prompt, result_.token_ids}, request_.sampling, generator_, allowed_);
     ++result_.decoded_tokens;
     if (std::find(request_.stop_ids.begin(), request_.stop_ids.end(), id) != request_.stop_ids.end())
       return finish(FinishReason::stop);
-    starts_.push_back(bytes_);
-    bytes_ += model_.tokenizer->bytes(id).size();
+    starts_.push_back(decoded_ + decoder_.pending());
     result_.token_ids.push_back(id);
     if (request_.logprobs) result_.logprobs.push_back(logprob_entry(logits, id, *request_.logprobs));
-    say(matcher_.push(decoder_.push(id)));
+    const std::string text = decoder_.push(id);
+    decoded_ += text.size();
+    say(matcher_.push(text));
     if (matcher_.matched()) return finish(FinishReason::stop_text);
     bool complete = false;
     if (constraint_ && !keeps([&] { complete = constraint_->advance(id).finished(); })) return finish(FinishReason::length);
@@ -151,7 +158,20 @@ class Stream {
   nn::KvCache cache;
 
  private:
-  bool past_deadline() const { return request_.deadline_seconds && seconds_since(start_) > *request_.deadline_seconds; }
+  void enter_prompt() {
+    if (request_.shared) {
+      const auto entered = request_.shared->enter(model_, request_.prompt, cache);
+      entered_ = true;
+      logits_ = entered.logits;
+      result_.prefilled_tokens = entered.computed;
+    } else {
+      cache = model_.network->new_cache();
+      logits_ = prefill_logits(model_, request_.prompt, cache);
+      result_.prefilled_tokens = result_.prompt_tokens;
+    }
+  }
+
+  bool past_deadline() const { return deadline_ && Clock::now() > *deadline_; }
 
   /// Whether a step of the constraint succeeds; a row whose constraint grows too complex fails alone.
   template <typename Step>
@@ -220,10 +240,11 @@ class Stream {
   std::optional<text::constraint::ConstraintState> constraint_;
   std::vector<std::uint64_t> allowed_;
   Clock::time_point start_, decode_start_;
+  std::optional<Clock::time_point> deadline_;
   std::int64_t budget_ = 0;
   at::Tensor logits_;
-  std::vector<std::size_t> starts_;  ///< byte offset of each token in the undecoded stream
-  std::size_t bytes_ = 0;
+  std::vector<std::size_t> starts_;  ///< where in the decoded text each token begins
+  std::size_t decoded_ = 0;          ///< bytes of text so far
   GenerationResult result_;
   bool finished_ = false, entered_ = false;
 };
@@ -292,6 +313,7 @@ ScoreResult score(const TextModel& model, const std::vector<TokenId>& tokens, st
       if (rows <= 0) break;
       const auto logits = model.network->logits(hidden.narrow(0, i, rows)).cpu();
       for (std::int64_t r = 0; r < rows; ++r) {
+        if (!all_finite(row_of(logits, r))) throw not_finite();
         result.logprobs.push_back(logprob_entry(row_of(logits, r), tokens[first + i + r + 1], top));
         sum += result.logprobs.back().chosen.logprob;
       }

@@ -29,7 +29,7 @@ struct GenerationRequest {
   std::vector<text::TokenId> stop_ids;
   std::shared_ptr<text::constraint::Constraint> constraint;  ///< or null; of the model's vocabulary, and require_room holds
   std::optional<std::int64_t> logprobs;           ///< K: also the K most likely tokens of every position
-  std::optional<double> deadline_seconds;         ///< from the start of this request's prompt
+  std::optional<double> deadline_seconds;         ///< from the start of this request's prompt; looked at between its chunks too
   std::shared_ptr<PromptState> shared;            ///< or null
   std::function<void(std::string_view)> on_text;  ///< whole UTF-8 characters as they become certain; may be empty
   std::size_t tag = 0;                            ///< for the caller
@@ -42,7 +42,9 @@ struct GenerationResult {
   std::vector<text::TokenId> token_ids;  ///< without the stop token, and without what follows a stop text
   std::string text;
   FinishReason finish_reason = FinishReason::length;
-  std::optional<base::Error> failure;  ///< why the text does not conform to the constraint: the deadline, or too complex
+  /// Why this is no result: logits that are not finite; a text that does not conform to the constraint, because of the
+  /// deadline or because it grew too complex.
+  std::optional<base::Error> failure;
   std::vector<LogprobEntry> logprobs;  ///< one per token_ids entry, where asked for
   std::int64_t prompt_tokens = 0, decoded_tokens = 0;
   std::int64_t prefilled_tokens = 0;  ///< of the prompt, those that went through the network; the rest came from a cache
@@ -55,7 +57,6 @@ struct GenerationResult {
 ///
 /// `next` is asked for another request whenever one of the `batch_size` (1 to 64) places is free, and returns nothing at the
 /// end; `done` gets the results as they finish, in no particular order. Looks at the stop flag at every step.
-/// Error(condition) where logits are not finite.
 void generate(const TextModel& model, std::int64_t batch_size,
               const std::function<std::optional<GenerationRequest>()>& next,
               const std::function<void(const GenerationRequest&, GenerationResult)>& done);
@@ -71,6 +72,7 @@ struct ScoreResult {
   double perplexity = 0;  ///< exp of the mean negative log-probability
   double seconds = 0;
 };
+/// Error(condition) where logits are not finite.
 ScoreResult score(const TextModel& model, const std::vector<text::TokenId>& tokens, std::int64_t top);
 
 }  // namespace atelier::pipelines

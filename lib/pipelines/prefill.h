@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "pipelines/text_model.h"
@@ -10,6 +12,22 @@ namespace atelier::pipelines {
 
 /// Tokens of a prompt that go through the network at once: bounds the activations of long prompts.
 inline constexpr std::int64_t prefill_chunk = 512;
+
+/// Thrown by prefill() where a PrefillDeadline of this thread has passed.
+struct PastDeadline {};
+
+/// While it lives, prefills of this thread end with PastDeadline after `deadline`, by whatever caches they go.
+class PrefillDeadline {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+  explicit PrefillDeadline(std::optional<TimePoint> deadline);
+  ~PrefillDeadline();
+  PrefillDeadline(const PrefillDeadline&) = delete;
+  PrefillDeadline& operator=(const PrefillDeadline&) = delete;
+
+ private:
+  std::optional<TimePoint> outer_;
+};
 
 /// Puts tokens behind what a cache holds, chunk by chunk; `each` sees the hidden states of every chunk, (n, hidden), and its
 /// place among the tokens. Looks at the stop flag before every chunk; what was computed until then stays in the cache.
