@@ -20,13 +20,14 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/nearest.h"
-#include "train/quantised_state.h"
+#include "nn/quantised_blocks.h"
 
 namespace atelier::train {
 namespace {
 
 using base::Error;
 using base::ExitCode;
+using nn::QuantisedBlocks;
 
 const std::array<std::string, 5> kNames{"adamw", "adamw8bit", "adafactor", "lion", "sgd"};
 constexpr std::int64_t kSmallestQuantised = 4096;
@@ -170,7 +171,7 @@ class AdamW8bit final : public AdamW {
 
  private:
   std::vector<StateSpec> specs(const at::Tensor& parameter) const override {
-    const std::int64_t size = parameter.numel(), blocks = (size + kStateBlock - 1) / kStateBlock;
+    const std::int64_t size = parameter.numel(), blocks = (size + nn::values_per_scale - 1) / nn::values_per_scale;
     if (size < kSmallestQuantised) return AdamW::specs(parameter);
     return {{"exp_avg", {size}, at::kByte},
             {"exp_avg.absmax", {blocks}},
@@ -181,8 +182,8 @@ class AdamW8bit final : public AdamW {
   void update(Slot& slot, const at::Tensor& target, const at::Tensor& gradient, double lr, double decay) override {
     if (target.numel() < kSmallestQuantised) return AdamW::update(slot, target, gradient, lr, decay);
     if (!signed_.defined() || signed_.device() != target.device()) {
-      signed_ = dynamic_tree(true).to(target.device());
-      unsigned_ = dynamic_tree(false).to(target.device());
+      signed_ = nn::dynamic_tree(true).to(target.device());
+      unsigned_ = nn::dynamic_tree(false).to(target.device());
     }
     const at::Tensor values = target.view(-1), gradients = gradient.view(-1);
     const bool first = step_of(slot) == 1;  // its codes are no codes yet
@@ -191,18 +192,18 @@ class AdamW8bit final : public AdamW {
       const QuantisedBlocks mean = slice(slot, "exp_avg", "exp_avg.absmax", begin, count);
       const QuantisedBlocks square = slice(slot, "exp_avg_sq", "exp_avg_sq.absmax", begin, count);
       const at::Tensor gradient_slice = gradients.narrow(0, begin, count);
-      const at::Tensor exp_avg = first ? at::zeros_like(gradient_slice) : dequantise(mean, signed_);
-      const at::Tensor exp_avg_sq = first ? at::zeros_like(gradient_slice) : dequantise(square, unsigned_);
+      const at::Tensor exp_avg = first ? at::zeros_like(gradient_slice) : nn::dequantise(mean, signed_);
+      const at::Tensor exp_avg_sq = first ? at::zeros_like(gradient_slice) : nn::dequantise(square, unsigned_);
       fused(values.narrow(0, begin, count), gradient_slice, exp_avg, exp_avg_sq, slot["step"], lr, decay);
-      put(mean, quantise(exp_avg, signed_));
-      put(square, quantise(exp_avg_sq, unsigned_));
+      put(mean, nn::quantise(exp_avg, signed_));
+      put(square, nn::quantise(exp_avg_sq, unsigned_));
     }
   }
 
   static QuantisedBlocks slice(Slot& slot, const char* codes, const char* absmax, std::int64_t begin,
                                std::int64_t count) {
     return {slot[codes].narrow(0, begin, count),
-            slot[absmax].narrow(0, begin / kStateBlock, (count + kStateBlock - 1) / kStateBlock)};
+            slot[absmax].narrow(0, begin / nn::values_per_scale, (count + nn::values_per_scale - 1) / nn::values_per_scale)};
   }
 
   static void put(const QuantisedBlocks& into, const QuantisedBlocks& from) {

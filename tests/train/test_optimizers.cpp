@@ -15,8 +15,8 @@
 
 #include "base/json.h"
 #include "io/weight_source.h"
+#include "nn/quantised_blocks.h"
 #include "train/optimizer.h"
-#include "train/quantised_state.h"
 #include "train/run_state.h"
 
 #include "support/doctest_last.h"
@@ -29,6 +29,10 @@ namespace {
 using namespace atelier;
 using namespace atelier::train;
 using base::ExitCode;
+using nn::dequantise;
+using nn::dynamic_tree;
+using nn::quantise;
+using nn::QuantisedBlocks;
 using test::error_of;
 
 const std::string folder = std::string(ATELIER_TEST_DATA) + "/train";

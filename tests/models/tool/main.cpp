@@ -1,0 +1,77 @@
+// Makes adapters for scripts/check-adapters: adapter-test-tool BASE CONFIG OUTPUT TOKENS
+//
+// Puts a new adapter of the configuration CONFIG (an adapter_config.json) on the Gemma in the folder BASE, gives it random
+// numbers, and writes to the folder OUTPUT the adapter and logits.safetensors, the f32 `logits` (n, vocab) of the token ids
+// TOKENS ("5,7,9").
+#include <cstdio>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
+
+#include "base/error.h"
+#include "io/safetensors.h"
+#include "io/weight_source.h"
+#include "models/adapters/peft.h"
+#include "models/gemma/names.h"
+
+namespace {
+
+using namespace atelier;
+
+std::vector<std::int32_t> ids_of(const std::string& text) {
+  std::vector<std::int32_t> ids;
+  std::stringstream stream(text);
+  for (std::string id; std::getline(stream, id, ',');) ids.push_back(std::stoi(id));
+  return ids;
+}
+
+void randomise(const models::adapters::PeftAdapter& adapter, at::Generator& generator) {
+  for (const auto& target : adapter.targets) {
+    auto& a = *target.adapter;
+    a.lora_a.normal_(0, 0.4, generator);
+    a.lora_b.normal_(0, 0.4, generator);
+    if (a.magnitude.defined()) a.magnitude.mul_(at::empty_like(a.magnitude).uniform_(0.7, 1.3, generator));
+  }
+}
+
+void run(const std::string& base_folder, const std::string& config_file, const std::string& output,
+         const std::vector<std::int32_t>& tokens) {
+  const at::NoGradGuard no_grad;
+  const auto config =
+      models::gemma::parse_config(base::read_json_file(base_folder + "/config.json"), base_folder + "/config.json");
+  models::gemma::CausalLm model(config);
+  const auto source = io::WeightSource::open(base_folder);
+  nn::load_parameters(model, *source, models::gemma::Names(*source, config.tied_head), at::kFloat, at::kCPU);
+  auto generator = at::detail::createCPUGenerator(11);
+  const auto peft = models::adapters::parse_peft_config(base::read_json_file(config_file), config_file);
+  const auto adapter = models::adapters::attach(model, peft, generator);
+  randomise(adapter, generator);
+  models::adapters::save_peft(output, adapter);
+
+  auto cache = model.new_cache();
+  nn::KvCache* const caches[] = {&cache};
+  const auto logits = model.logits(model.forward({tokens, caches})).contiguous();
+  const io::TensorBytes bytes{{"logits", io::DType::F32, logits.sizes().vec()},
+                              {static_cast<const std::byte*>(logits.const_data_ptr()), logits.nbytes()}};
+  io::write_safetensors(output + "/logits.safetensors", {&bytes, 1}, {});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 5) {
+    std::fputs("usage: adapter-test-tool BASE CONFIG OUTPUT TOKENS\n", stderr);
+    return 64;
+  }
+  try {
+    run(argv[1], argv[2], argv[3], ids_of(argv[4]));
+  } catch (const base::Error& error) {
+    std::fprintf(stderr, "adapter-test-tool: error: %s\n", error.what());
+    return static_cast<int>(error.code());
+  }
+  return 0;
+}
