@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "cli/line_editor.h"
+#include "cli/text_run.h"
 #include "cli/validators.h"
 
 namespace atelier::cli {
@@ -54,13 +55,14 @@ void define_chat_flags(CLI::App& app, ChatOptions& o) {
                      "On a terminal: /help lists the commands; a line that ends in \\ goes on, and \"\"\" begins and ends\n"
                      "  several; Ctrl-C stops the reply, Ctrl-D leaves.\n"
                      "  From a pipe each line is one turn, blank ones do not count.");
+  add_adapter_flag(app, o.adapters);
   add_conversation_flags(app, o);
   add_generation_flags(app, o.generation);
   add_variant_flags(app, o.variants);
 }
 
 JobRules chat_job_rules() {
-  return {.whole_run = {"load", "history", "no-history", "status", "variant", "safety-model"},
+  return {.whole_run = {"adapter", "load", "history", "no-history", "status", "variant", "safety-model"},
           .json = {"tools", "messages"}};
 }
 

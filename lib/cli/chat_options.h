@@ -14,6 +14,7 @@ struct ChatOptions {
   CommonOptions common;
   GenerationFlags generation;
   VariantFlags variants;
+  std::vector<std::string> adapters;  ///< DIR[:SCALE]
   std::string system, messages, load, history;
   bool special = false, status = false, no_history = false;
   std::optional<std::int64_t> logprobs;

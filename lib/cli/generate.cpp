@@ -104,7 +104,7 @@ class Run {
   int go() {
     check_flags(options_);
     check_job(options_);
-    files_ = open_text_files(options_.common);
+    files_ = open_text_files(options_.common, options_.adapters);
     variant_ = variant_of(options_.variants, files_);
     if (options_.common.plan || options_.common.max_ram_bytes()) {
       const Plan plan = make_plan();
@@ -124,7 +124,7 @@ class Run {
     if (!options_.prompt_cache.folder.empty())
       prompt_cache_ = std::make_unique<pipelines::PromptCache>(
           options_.prompt_cache.folder, base::parse_bytes(options_.prompt_cache.limit), files_,
-          /*adapters=*/std::vector<std::string>{});
+          pipelines::adapter_identities(files_));
     return options_.common.jobs.empty() ? run_single(text) : run_jobs();
   }
 

@@ -37,6 +37,7 @@ struct GenerateOptions {
   ConstraintFlags constraint;
   VariantFlags variants;
   PromptCacheFlags prompt_cache;
+  std::vector<std::string> adapters;  ///< DIR[:SCALE]
   std::optional<std::string> prompt;
   std::string file, system, output;
   bool chat = false, raw = false, special = false, no_stream = false, score = false;

@@ -1,8 +1,6 @@
 #include "cli/image_loras.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -12,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/nearest.h"
+#include "cli/scaled_path.h"
 #include "io/torch_checkpoint.h"
 #include "text/weighted_prompt.h"
 
@@ -25,38 +24,9 @@ using base::Json;
 using pipelines::LoraReport;
 using pipelines::LoraRequest;
 
-constexpr double kMaxScale = 100;
-
-bool is_file(const std::string& path) {
-  std::error_code ignored;
-  return fs::is_regular_file(path, ignored);
-}
-
-std::optional<double> scale_of(std::string_view text) {
-  double value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failed != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
-  return value;
-}
-
-void check_scale(double scale, const std::string& what) {
-  if (std::abs(scale) > kMaxScale)
-    throw Error(ExitCode::usage, fmt::format("{}: a scale lies between {} and {}", what, -kMaxScale, kMaxScale));
-}
-
-/// FILE[:scale]; a name with a colon that is there is a file.
 LoraRequest parse_flag(const std::string& text) {
-  const std::size_t colon = text.rfind(':');
-  LoraRequest request{text};
-  if (colon != std::string::npos && !is_file(text)) {
-    const auto scale = scale_of(std::string_view(text).substr(colon + 1));
-    if (!scale)
-      throw Error(ExitCode::usage, fmt::format("--lora {}: \"{}\" is no scale", text, text.substr(colon + 1)));
-    request = {text.substr(0, colon), *scale, *scale};
-  }
-  check_scale(request.unet_scale, "--lora " + text);
-  if (!is_file(request.path)) throw Error(ExitCode::no_input, fmt::format("--lora {}: no such file", request.path));
-  return request;
+  const ScaledPath given = parse_scaled_path("--lora", text, /*folder=*/false);
+  return {given.path, given.scale, given.scale};
 }
 
 bool is_weights(const fs::path& path) {
@@ -93,8 +63,8 @@ LoraRequest find_tag(const text::LoraTag& tag, const std::map<std::string, std::
     throw Error(ExitCode::no_input, fmt::format("{}: no file of this name in {}", shown, folder),
                 close.empty() ? "" : fmt::format("did you mean \"{}\"?", base::printable(close)));
   }
-  check_scale(tag.unet_scale, shown);
-  check_scale(tag.text_scale, shown);
+  check_adapter_scale(tag.unet_scale, shown);
+  check_adapter_scale(tag.text_scale, shown);
   return {place->second, tag.unet_scale, tag.text_scale};
 }
 

@@ -2,13 +2,23 @@
 
 #include <filesystem>
 
+#include "base/sha256.h"
 #include "cli/default_model.h"
+#include "cli/scaled_path.h"
+#include "models/adapters/peft.h"
 
 namespace atelier::cli {
 
 using pipelines::TextModelFiles;
 
-TextModelFiles open_text_files(const CommonOptions& options) {
+void add_adapter_flag(CLI::App& app, std::vector<std::string>& adapters) {
+  add_list(app, "--adapter", adapters,
+           "Folder of a PEFT adapter (LoRA, rsLoRA, DoRA) with its strength (repeatable, in order; left out, 1)")
+      ->type_name("DIR[:SCALE]")
+      ->group("Model and device");
+}
+
+TextModelFiles open_text_files(const CommonOptions& options, const std::vector<std::string>& adapters) {
   const std::string path = model_or_default(options.model);
   pipelines::set_threads(options.threads);
   TextModelFiles files = TextModelFiles::open(path, {options.device, options.dtype});
@@ -19,6 +29,18 @@ TextModelFiles open_text_files(const CommonOptions& options) {
                            "tokenizer_config.json", "chat_template.jinja"})
     if (std::filesystem::exists(files.folder + "/" + name)) m.model_files.push_back(files.folder + "/" + name);
   m.device = files.device.str();
+  for (const std::string& text : adapters) {
+    const ScaledPath adapter = parse_scaled_path("--adapter", text, /*folder=*/true);
+    // What does not fit is found out before a large model is loaded.
+    models::gemma::CausalLm shapes(files.config);
+    models::adapters::peft_bytes(shapes, adapter.path);
+    const auto paths = models::adapters::peft_files(adapter.path);
+    m.adapters.push_back({{"path", paths[1]},
+                          {"kind", "peft"},
+                          {"scale", adapter.scale},
+                          {"config_sha256", base::sha256_file(paths[0])}});
+    files.adapters.push_back({adapter.path, adapter.scale});
+  }
   return files;
 }
 

@@ -1,13 +1,20 @@
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "cli/common.h"
 #include "cli/plan.h"
 #include "pipelines/text_model.h"
 
 namespace atelier::cli {
 
-/// The model that --model, --device and --dtype name, its headers only; noted for --manifest.
-pipelines::TextModelFiles open_text_files(const CommonOptions& options);
+/// --adapter of the tools that generate text.
+void add_adapter_flag(CLI::App& app, std::vector<std::string>& adapters);
+
+/// The model that --model, --device and --dtype name, and the --adapter folders that go on it, headers only; noted for
+/// --manifest. Error(usage), Error(no_input), Error(data) for an adapter that cannot be used, whatever the model.
+pipelines::TextModelFiles open_text_files(const CommonOptions& options, const std::vector<std::string>& adapters = {});
 
 /// What a run of `batch` sequences of `positions` tokens needs.
 Plan text_plan(const CommonOptions& options, const pipelines::TextModelFiles& files, std::int64_t positions,

@@ -11,6 +11,8 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/sha256.h"
+#include "models/adapters/peft.h"
 #include "models/gemma/names.h"
 #include "nn/kernels/kernels.h"
 #include "pipelines/generation.h"
@@ -102,8 +104,20 @@ std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files) {
   const Names names(*files.weights, files.config.tied_head);
   names.note_ignored(*files.weights);
   nn::load_parameters(*model->network, *files.weights, names, files.dtype, files.device);
+  for (const TextAdapter& adapter : files.adapters)
+    models::adapters::load_peft(*model->network, adapter.folder, adapter.scale);
   model->load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return model;
+}
+
+std::vector<std::string> adapter_identities(const TextModelFiles& files) {
+  std::vector<std::string> identities;
+  for (const TextAdapter& adapter : files.adapters) {
+    std::string& identity = identities.emplace_back(fmt::format("{}", adapter.scale));
+    for (const std::string& file : models::adapters::peft_files(adapter.folder))
+      identity += " " + base::sha256_file(file);
+  }
+  return identities;
 }
 
 std::vector<text::TokenId> stop_ids_of(const TextModel& model, bool chat, bool functions) {
@@ -135,6 +149,8 @@ MemoryPlan plan_memory(const TextModelFiles& files, std::int64_t positions, std:
 
   const auto element = static_cast<std::int64_t>(c10::elementSize(files.dtype));
   plan.weight_bytes = c.parameters() * element;
+  for (const TextAdapter& adapter : files.adapters)
+    plan.weight_bytes += models::adapters::peft_bytes(network, adapter.folder);
   plan.cache_bytes = batch * models::gemma::cache_bytes(c, positions, element);
   // One chunk of a prompt through the widest places: gate and up, scores of one block in f32, and the logits of a step.
   const std::int64_t chunk = std::min(positions, prefill_chunk);

@@ -22,12 +22,19 @@ struct Placement {
 /// The device meant by a --device value. Error(unavailable) where it is not there.
 at::Device resolve_device(const std::string& name);
 
+/// A PEFT folder to put on the model, its own scale times this one.
+struct TextAdapter {
+  std::string folder;
+  double scale = 1;
+};
+
 /// The files and headers of a Gemma checkpoint: everything that can be known without reading a weight.
 struct TextModelFiles {
   std::string folder;  ///< of config.json and the tokenizer
   base::Json config_json;
   models::gemma::Config config;
   std::shared_ptr<io::WeightSource> weights;
+  std::vector<TextAdapter> adapters;  ///< in the order in which they apply; open() leaves them empty
   at::Device device{at::kCPU};
   at::ScalarType dtype{at::kFloat};
 
@@ -50,6 +57,9 @@ struct TextModel {
 
   static std::shared_ptr<const TextModel> load(const TextModelFiles& files);
 };
+
+/// What tells a model's adapters apart, one text for each: hashes of their files, and their scales.
+std::vector<std::string> adapter_identities(const TextModelFiles& files);
 
 /// The ids that end a reply: the model's own, in a chat also its end of turn, and with functions the mark behind which their
 /// responses stand.
