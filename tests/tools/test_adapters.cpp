@@ -1,10 +1,12 @@
 // --adapter of gemma-generate and gemma-chat, with adapters made for the model that ships.
+#include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <random>
+#include <span>
 
 #include "base/sha256.h"
 #include "io/safetensors.h"
-#include "support/seeded.h"
 #include "tools/chat.h"
 
 namespace {
@@ -31,9 +33,11 @@ std::string make_adapter(const TempFolder& folder, const std::string& name, std:
   std::vector<io::TensorBytes> list;
   const auto add = [&](const std::string& module, std::vector<std::int64_t> shape) {
     const std::string tensor = "base_model.model.model.layers.0.self_attn." + module + ".weight";
-    Seeded numbers(name + tensor);
+    const std::string text = name + tensor;
+    std::seed_seq seed(text.begin(), text.end());
+    std::mt19937 numbers(seed);
     auto& values = kept.emplace_back(static_cast<std::size_t>(shape[0] * shape[1]));
-    for (float& value : values) value = static_cast<float>(numbers.next() * 0.3);
+    for (float& value : values) value = static_cast<float>(numbers() / 4294967296.0 - 0.5) * 0.6F;
     list.push_back({{tensor, io::DType::F32, std::move(shape)}, std::as_bytes(std::span(values))});
   };
   kept.reserve(4);
