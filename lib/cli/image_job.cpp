@@ -101,14 +101,20 @@ std::optional<std::string_view> latent_filter(const ImageOptions& options) {
   return name == "latent" ? "" : name.substr(std::string_view("latent-").size());
 }
 
-/// RGB as RGBA: with the given picture's alpha channel, and opaque where the mask is.
-image::Image with_alpha(const image::Image& rgb, const image::Image& alpha, const image::Mask& mask) {
+/// RGB as RGBA with an alpha channel of the same size.
+image::Image with_alpha(const image::Image& rgb, const image::Image& alpha) {
   image::Image result(rgb.width, rgb.height, 4);
   for (std::size_t i = 0; i < alpha.data.size(); ++i) {
     std::copy_n(&rgb.data[3 * i], 3, &result.data[4 * i]);
-    result.data[4 * i + 3] = std::max(alpha.data[i], mask.data[i]);
+    result.data[4 * i + 3] = alpha.data[i];
   }
   return result;
+}
+
+/// The given picture's alpha channel, opaque where the mask is.
+image::Image painted_alpha(image::Image alpha, const image::Mask& mask) {
+  for (std::size_t i = 0; i < alpha.data.size(); ++i) alpha.data[i] = std::max(alpha.data[i], mask.data[i]);
+  return alpha;
 }
 
 pipelines::Weighting weighting(const std::string& name) {
@@ -316,7 +322,7 @@ std::vector<MadePicture> ImageJob::make(const pipelines::ImageModel& model, cons
   if (options_.hires > 1) second_pass(model, run, result.latents, pictures);
   for (MadePicture& made : pictures) {
     if (frame_) made.picture = frame_->finish(made.picture, made.soft_mask);
-    if (!alpha_.empty()) made.picture = with_alpha(made.picture, alpha_, frame_->feathered());
+    if (!alpha_.empty()) made.picture = with_alpha(made.picture, painted_alpha(alpha_, frame_->feathered()));
     if (!init_.empty())
       made.picture = image::match_colours(made.picture, init_, *image::parse_colour_match(options_.colour_match));
     if (networks_.upscaler) enlarge(made, on_step);
@@ -341,10 +347,12 @@ std::vector<pipelines::ControlInput> ImageJob::control_inputs(std::int64_t width
 
 void ImageJob::enlarge(MadePicture& made, const std::function<void(const pipelines::StepReport&)>& on_step) const {
   const auto start = std::chrono::steady_clock::now();
-  auto result = networks_.upscaler->enlarge(made.picture, options_.upscale_tile, [&] {
+  const image::Image alpha = image::alpha_of(made.picture);
+  auto result = networks_.upscaler->enlarge(image::to_rgb(made.picture), options_.upscale_tile, [&] {
     if (on_step) on_step({});
   });
-  made.picture = std::move(result.picture);
+  made.picture = alpha.empty() ? std::move(result.picture)
+                               : with_alpha(result.picture, image::resize(alpha, result.picture.width, result.picture.height));
   made.finite = made.finite && result.finite;
   made.upscale_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
