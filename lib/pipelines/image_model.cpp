@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "models/clip/names.h"
 
 namespace atelier::pipelines {
 
@@ -36,7 +37,8 @@ std::shared_ptr<const ImageModel> ImageModel::load(const ImageModelFiles& files)
                   "--tokenizer must be the model's own");
     loaded.network = std::make_shared<models::clip::TextEncoder>(encoder.config);
     models::clip::note_ignored(*encoder.weights);
-    nn::load_parameters(*loaded.network, *encoder.weights, nn::NameMap(), files.dtype, files.device);
+    nn::load_parameters(*loaded.network, *encoder.weights, models::clip::Names(*encoder.weights), files.dtype,
+                        files.device);
     model->text_encoders.push_back(std::move(loaded));
   }
   model->unet = std::make_shared<models::unet::UNet>(files.unet_config);

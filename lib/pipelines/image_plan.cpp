@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "models/clip/names.h"
 #include "models/clip/text_encoder.h"
 #include "models/controlnet/controlnet.h"
 #include "models/rrdb/rrdb.h"
@@ -78,7 +79,7 @@ MemoryPlan plan_memory(const ImageModelFiles& files, const ImagePlanRequest& req
     models::clip::TextEncoder network(encoder.config);
     models::clip::note_ignored(*encoder.weights);
     const std::string prefix = i + 1 == files.text_encoders.size() && i > 0 ? "text_encoder_2/" : "text_encoder/";
-    account(network, *encoder.weights, nn::NameMap(), prefix, element, files.single_file, plan);
+    account(network, *encoder.weights, models::clip::Names(*encoder.weights), prefix, element, files.single_file, plan);
   }
   models::unet::UNet unet(files.unet_config);
   account(unet, *files.unet, nn::NameMap(), "unet/", element, files.single_file, plan);

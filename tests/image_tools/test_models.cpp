@@ -102,7 +102,12 @@ TEST_CASE("folders as they are published: variants, shards of variants, torch.sa
   };
   const std::string text = "m/text_encoder/model", unet = "m/unet/diffusion_pytorch_model",
                     vae = "m/vae/diffusion_pytorch_model";
-  fs::rename(folder.file(text + ".safetensors"), folder.file(text + ".fp16.safetensors"));
+  // As transformers 5 names them.
+  std::map<std::string, at::Tensor> bare;
+  for (const auto& [name, tensor] : tensors_of(text + ".safetensors"))
+    bare[name.substr(std::string("text_model.").size())] = tensor;
+  write_tensors(folder.file(text + ".fp16.safetensors"), bare);
+  fs::remove(folder.file(text + ".safetensors"));
   write_tensors(folder.file("m/text_encoder/model.non_ema.safetensors"), {{"x", at::ones({1})}});  // confuses nobody
   write_checkpoint(folder.file(vae + ".bin"), tensors_of(vae + ".safetensors"));
   fs::remove(folder.file(vae + ".safetensors"));
@@ -122,6 +127,9 @@ TEST_CASE("folders as they are published: variants, shards of variants, torch.sa
   CAPTURE(result.err);
   CHECK(result.code == 0);
   CHECK(difference_of(folder, "plain.png", "published.png") == 0);
+  const Json plan = json_lines(made(folder.file("m"), folder.file("no.png"), {"--plan"}).out)[0];
+  CHECK(plan["missing"].empty());
+  CHECK(plan["unused"].empty());
 }
 
 TEST_CASE("files that are no Stable Diffusion are refused in one line") {
