@@ -86,7 +86,8 @@ std::string Progress::facts() const {
   const double seconds = std::chrono::duration<double>(g_now() - start_).count();
   const double speed = seconds > 0 ? static_cast<double>(done_) / seconds : 0;
   std::string text = total_ > 0 ? fmt::format("{}/{} {}", done_, total_, unit_) : fmt::format("{} {}", done_, unit_);
-  if (speed > 0) text += fmt::format(", {:.{}f} {}/s", speed, speed < 100 ? 1 : 0, unit_);
+  if (speed >= 1) text += fmt::format(", {:.{}f} {}/s", speed, speed < 100 ? 1 : 0, unit_);
+  if (speed > 0 && speed < 1) text += fmt::format(", {:.2g} {}/s", speed, unit_);
   if (speed > 0 && total_ > done_)
     text += fmt::format(", {} left", duration(static_cast<double>(total_ - done_) / speed));
   if (!note_.empty()) text += ", " + note_;

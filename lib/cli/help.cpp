@@ -54,10 +54,15 @@ std::string wrapped(std::string_view text, std::size_t indent) {
   return out;
 }
 
+/// Where the words that a flag takes would make its own line too long, they follow its description.
+bool takes_many_words(const CLI::Option& option) {
+  return fmt::format("{}", fmt::join(choices_of(option), "|")).size() > 64;
+}
+
 std::string value_name(const CLI::Option& option) {
   if (is_flag(option)) return {};
   const auto choices = choices_of(option);
-  if (!choices.empty()) return fmt::format(" {}", fmt::join(choices, "|"));
+  if (!choices.empty() && !takes_many_words(option)) return fmt::format(" {}", fmt::join(choices, "|"));
   const std::string type = option.get_type_name();
   const std::string name = type.substr(0, type.find(":{"));  // CLI11 appends the choices
   return " " + (name == "INT" || name == "UINT" ? "N" : name == "FLOAT" ? "X" : name.empty() ? "TEXT" : name);
@@ -73,6 +78,7 @@ std::string names_of(const CLI::Option& option) {
 
 std::string option_lines(const CLI::Option& option) {
   std::string text = option.get_description();
+  if (takes_many_words(option)) text += fmt::format(": {}", fmt::join(choices_of(option), ", "));
   const std::string fallback = option.get_default_str();
   if (!is_flag(option) && !fallback.empty() && fallback != "[]" && fallback != "\"\"")
     text += fmt::format(" (default {})", fallback);

@@ -1,5 +1,8 @@
 #include "cli/image_options.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include "cli/validators.h"
 #include "schedulers/samplers.h"
 
@@ -25,6 +28,15 @@ CLI::Option* file(CLI::App& app, const std::string& name, std::string& target, c
 CLI::Option* word(CLI::App& app, const std::string& name, std::string& target, const std::string& text,
                   std::vector<std::string> choices) {
   return app.add_option(name, target, text)->check(one_of(std::move(choices)))->capture_default_str();
+}
+
+/// One of these words, or of others that mean the same and are looked up later.
+CLI::Option* name(CLI::App& app, const std::string& flag, std::string& target, const std::string& text,
+                  const std::vector<std::string>& words) {
+  const auto any = [](std::string&) { return std::string(); };
+  return app.add_option(flag, target, text)
+      ->type_name("NAME")
+      ->check(CLI::Validator(any, fmt::format("{{{}}}", fmt::join(words, ","))));
 }
 
 void in_group(const std::string& group, std::initializer_list<CLI::Option*> options) {
@@ -76,24 +88,11 @@ void add_picture_flags(CLI::App& app, ImageOptions& o, ImageTask task) {
        number(app, "-H,--height", o.height, "Height in pixels, a multiple of 8" + size, 8, kMaxSide)->default_str(""),
        number(app, "--steps", o.steps, "Denoising steps", 1, kMaxSteps),
        fraction(app, "--cfg-scale", o.cfg_scale, "Guidance; 1 or less: none, and no negative prompt", 0, 1000),
-       app.add_option(
-              "--sampler", o.sampler,
-              "Sampler, by the names of this tool, diffusers, ComfyUI or A1111 (left out, the model's own): " +
-                  [] {
-                    std::string all;
-                    for (const auto& name : schedulers::sampler_names()) all += (all.empty() ? "" : " ") + name;
-                    return all;
-                  }())
-           ->type_name("NAME"),
-       app.add_option(
-              "--schedule", o.schedule,
-              "Spacing of the noise levels (left out, the model's own): " +
-                  [] {
-                    std::string all;
-                    for (const auto& name : schedulers::schedule_names()) all += (all.empty() ? "" : " ") + name;
-                    return all;
-                  }())
-           ->type_name("NAME"),
+       name(app, "--sampler", o.sampler,
+            "Sampler, also by the names of diffusers, ComfyUI or A1111 (left out, the model's own)",
+            schedulers::sampler_names()),
+       name(app, "--schedule", o.schedule, "Spacing of the noise levels (left out, the model's own)",
+            schedulers::schedule_names()),
        app.add_option(
               "--vae", o.vae,
               "Another autoencoder: a folder in diffusers layout, also of a TAESD, or a file in the original layout")

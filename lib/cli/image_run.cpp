@@ -370,7 +370,7 @@ class Run {
 
   int run_jobs() {
     JobReader reader(options_.common.jobs);
-    RecordWriter records(output_, "", options_.common.resume);
+    RecordWriter records(output_, "", options_.common.resume, /*leaves_files=*/true);
     try {
       while (const auto job = reader.next()) take_job(*job, records);
     } catch (const base::Stopped&) {

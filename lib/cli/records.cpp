@@ -57,8 +57,8 @@ Json error_record(const Json& id, const Failure& failure) {
   return {{"id", id}, {"error", text}, {"code", static_cast<int>(failure.code)}};
 }
 
-RecordWriter::RecordWriter(Output& output, std::string path, bool resume)
-    : output_(output), path_(std::move(path)), resume_(resume) {
+RecordWriter::RecordWriter(Output& output, std::string path, bool resume, bool leaves_files)
+    : output_(output), path_(std::move(path)), resume_(resume), leaves_files_(leaves_files) {
   if (!path_.empty()) {
     open_file(resume);
   } else if (resume) {
@@ -100,6 +100,7 @@ void RecordWriter::resume_from_stdout() {
   const int flags = fcntl(STDOUT_FILENO, F_GETFL);
   appends_ = flags != -1 && (flags & O_APPEND) != 0 && fstat(STDOUT_FILENO, &facts) == 0 && S_ISREG(facts.st_mode);
   if (!appends_) {
+    if (leaves_files_) return;
     base::log_warning("--resume finds no earlier records: stdout is not a file opened for appending (>> FILE)");
     return;
   }
@@ -150,6 +151,8 @@ bool RecordWriter::done(const Json& id, std::size_t count) const {
 std::uint64_t RecordWriter::reserve() { return next_place_++; }
 
 void RecordWriter::put(std::uint64_t place, const std::vector<Json>& records) {
+  done_any_ =
+      done_any_ || std::any_of(records.begin(), records.end(), [](const Json& r) { return !r.contains("error"); });
   std::string lines;
   for (const Json& record : records) {
     lines += file_ ? base::dump_json(record) + "\n" : output_.record_line(record);
@@ -276,6 +279,11 @@ void RecordWriter::stop() {
     throw base::Stopped(
         ExitCode::resumable,
         fmt::format("stopped by {}; finished records are in {}", name, keeps ? partial_ : "stdout's file"),
+        resume_ ? "the same command goes on from there" : "the same command with --resume goes on from there");
+  }
+  if (leaves_files_ && done_any_) {
+    throw base::Stopped(
+        ExitCode::resumable, fmt::format("stopped by {}; what was finished is kept", name),
         resume_ ? "the same command goes on from there" : "the same command with --resume goes on from there");
   }
   const auto code = base::stop_signal() == SIGINT ? ExitCode::interrupted : ExitCode::terminated;

@@ -34,8 +34,9 @@ base::Json error_record(const base::Json& id, const Failure& failure);
 /// A job's records are told apart by "index", which begins at 0. Use from one thread.
 class RecordWriter {
  public:
+  /// `leaves_files`: jobs leave files of their own, by which a later run knows that they are done.
   /// Error(cannot_create) where `path` cannot be written, before any work is done.
-  RecordWriter(Output& output, std::string path, bool resume);
+  RecordWriter(Output& output, std::string path, bool resume, bool leaves_files = false);
   ~RecordWriter();
   RecordWriter(const RecordWriter&) = delete;
   RecordWriter& operator=(const RecordWriter&) = delete;
@@ -54,8 +55,8 @@ class RecordWriter {
   /// (stderr says how many).
   int finish();
 
-  /// The run is being stopped by a signal: keeps what is there and throws base::Stopped, with code 75 where the records
-  /// are kept for --resume, else 130 or 143.
+  /// The run is being stopped by a signal: keeps what is there and throws base::Stopped, with code 75 where the records,
+  /// or the files of finished jobs, are kept for --resume, else 130 or 143.
   [[noreturn]] void stop();
 
   std::uint64_t failed() const { return failed_; }
@@ -90,11 +91,12 @@ class RecordWriter {
   std::map<std::uint64_t, std::string> waiting_;        ///< finished before their turn
   std::map<std::uint64_t, std::vector<Slice>> placed_;  ///< with resume: where each job's records lie
   std::uint64_t next_place_ = 0, next_print_ = 0, failed_ = 0, partial_size_ = 0;
-  bool resume_ = false, direct_ = false;
-  bool appends_ = false;  ///< to stdout's file, which --resume has read
-  bool had_old_ = false;  ///< an earlier run left a partial file
-  bool added_ = false;    ///< this run added to it
-  bool torn_ = false;     ///< the file ends in the middle of a line
+  bool resume_ = false, direct_ = false, leaves_files_ = false;
+  bool appends_ = false;   ///< to stdout's file, which --resume has read
+  bool had_old_ = false;   ///< an earlier run left a partial file
+  bool added_ = false;     ///< this run added to it
+  bool done_any_ = false;  ///< a job of this run has left its records
+  bool torn_ = false;      ///< the file ends in the middle of a line
 };
 
 }  // namespace atelier::cli

@@ -320,6 +320,29 @@ TEST_CASE("damaged weights: a picture of NaN is not saved") {
   CHECK(std::filesystem::exists(folder.file("a.png")));
 }
 
+TEST_CASE("a batch that is stopped keeps its pictures, and the same command goes on with the rest") {
+  const TempFolder folder;
+  std::string jobs;
+  for (int i = 0; i < 400; ++i) jobs += "{\"prompt\":\"a cat\"}\n";
+  Process process{.program = tool("sd-txt2img"),
+                  .args = {"--model", tiny_model("sd15"), "--jobs", folder.write("jobs.jsonl", jobs), "--resume", "-W",
+                           "32", "-H", "24", "--steps", "1", "-s", "1", "-o", folder.file("%d.png")}};
+  process.signal_when = [](const std::string& out, const std::string&) { return contains(out, "/1.png"); };
+  process.signal = SIGTERM;
+  const Result stopped = run(process);
+  CHECK(stopped.code == 75);
+  CHECK(contains(stopped.err, "the same command goes on from there"));
+  CHECK(!contains(stopped.err, "warning"));
+  const std::string first = folder.read("0.png");
+  folder.write("jobs.jsonl", jobs.substr(0, jobs.find('\n') + 1));
+  process.signal = 0;
+  process.signal_when = nullptr;
+  const Result rest = run(process);
+  CHECK(rest.code == 0);
+  CHECK(rest.out.empty());
+  CHECK(folder.read("0.png") == first);
+}
+
 TEST_CASE("SIGTERM and SIGINT end a run between two steps") {
   const TempFolder folder;
   Process process{.program = tool("sd-txt2img"),
