@@ -1,6 +1,11 @@
 """The model card of the tiny Stable Diffusion, with the figures that were measured."""
-from .sd_eval import GUIDANCE, STEPS, prompts, table
-from .sd_train import SCENES, SIZE, UNET_BATCH, UNET_CONFIG, VAE_BATCH
+import math
+
+from .sd_eval import GUIDANCE, PROMPTS, STEPS, prompts, table
+from .sd_parts import SIZE, TEXT_CONFIG, UNET_CONFIG, VAE_CONFIG, WIDTH
+from .sd_text import BATCH as TEXT_BATCH
+from .sd_tokenizer import LENGTH
+from .sd_train import SCENES, UNET_BATCH, VAE_BATCH
 
 CARD = """---
 license: apache-2.0
@@ -10,10 +15,12 @@ pipeline_tag: text-to-image
 ---
 # Tiny SD
 
-A complete Stable Diffusion of {million:.1f} million parameters that ships with Atelier, so that every picture tool works without
-a download. It draws coloured shapes on a coloured background, {size} by {size} pixels, as a caption says:
+A complete Stable Diffusion of {million:.1f} million parameters ({megabytes:.1f} MB) that ships with Atelier, so that every picture tool works
+without a download. It draws coloured shapes on a coloured background, {size} by {size} pixels, as a caption says:
 
 {examples}
+
+![twelve captions and their pictures](samples.png)
 
 It knows the shapes circle, square, triangle, star, heart, diamond, cross and ring; the colours red, orange, yellow,
 green, blue, purple, pink, brown, black, white and grey; small, medium and large; the places top left, top, top right,
@@ -23,24 +30,29 @@ shapes; other words mean nothing to it. tiny-gemma turns plain requests into suc
 ## Figures
 
 {count} captions, each shape a combination of colour, shape, place and background that the training never saw, drawn
-with {steps} steps and guidance {guidance}, measured by pixels: the colour of the border, the colour and the place of what differs from it.
+with {steps} steps and guidance {guidance} and measured by pixels: the colour of the border, the colour and the place of what differs from it,
+and which of the eight shapes, drawn at its best size and place, covers that best.
 
 {table}
 
-`scripts/make-tiny-models sd --eval-only` prints this table again.
+`scripts/make-tiny-models sd --eval-only` prints this table again. The picture above shows the first twelve of these captions.
 
 ## How it was made
 
 `scripts/make-tiny-models sd` draws the pictures, learns CLIP's kind of tokenizer from the captions and from everyday
-words, and trains from scratch; no other data or model was used. The autoencoder: {vae_steps} steps of {vae_batch} pictures,
-{vae_minutes:.0f} CPU minutes. UNet and text encoder together: {unet_steps} steps of {unet_batch} out of {scenes} scenes, {unet_minutes:.0f} CPU
-minutes on {threads} processes; v-prediction with zero terminal signal, a tenth of the captions left out.
+words, and trains from scratch; no other data or model was used. CPU minutes are those of all processes together.
 
-| | |
+| stage | steps | batch | CPU minutes |
+| --- | ---: | ---: | ---: |
+| text encoder: says from its last hidden states what the caption puts where | {text_steps:,} | {text_batch} | {text_minutes:.0f} |
+| autoencoder: begins as the average colour of 4 x 4 pixels | {vae_steps:,} | {vae_batch} | {vae_minutes:.0f} |
+| UNet: v-prediction with zero terminal signal on {scenes:,} scenes, a tenth of the captions left out | {unet_steps:,} | {unet_batch} | {unet_minutes:.0f} |
+
+| part | |
 | --- | --- |
-| UNet | widths {widths}, one layer per block, cross-attention on the two coarser levels |
-| autoencoder | 4 channels, a quarter of the picture's width and height |
-| text encoder | CLIP, 3 layers of 96 |
+| UNet | widths {unet_widths}, one layer per block, cross-attention on the coarsest level |
+| autoencoder | widths {vae_widths}, 4 channels at a quarter of the picture's width and height |
+| text encoder | CLIP, {layers} layers of {width}, {length} places |
 | scheduler | DDIM, trailing spacing |
 | precision | float16 |
 
@@ -50,21 +62,24 @@ Apache-2.0, as the rest of the project.
 """
 
 
-def write_card(folder, rows, times, processes):
+def write_card(folder, rows, times):
     """Write README.md; rows as from sd_eval.evaluate, times: {stage: {"step", "cpu"}}."""
+    examples = "\n>\n".join(f"> {text}" for text, _ in prompts(3))
+    stages = {f"{stage}_{name}": value for stage, short in (("text", times["text"]), ("vae", times["autoencoder"]), ("unet", times["unet"]))
+              for name, value in (("steps", short["step"]), ("minutes", short["cpu"] / 60))}
+    (folder / "README.md").write_text(CARD.format(
+        million=parameters(folder) / 1e6, megabytes=sum(f.stat().st_size for f in folder.rglob("*.safetensors")) / 1e6, size=SIZE,
+        examples=examples, count=PROMPTS, steps=STEPS, guidance=GUIDANCE, table=table(rows), text_batch=TEXT_BATCH, vae_batch=VAE_BATCH,
+        unet_batch=UNET_BATCH, scenes=SCENES, unet_widths=", ".join(map(str, UNET_CONFIG["block_out_channels"])),
+        vae_widths=", ".join(map(str, VAE_CONFIG["block_out_channels"])), layers=TEXT_CONFIG["num_hidden_layers"], width=WIDTH,
+        length=LENGTH, **stages), encoding="utf-8")
+
+
+def parameters(folder):
+    """How many numbers the folder's weight files hold."""
     from safetensors import safe_open
-    million = 0
+    count = 0
     for file in folder.glob("*/*.safetensors"):
         with safe_open(file, "pt") as f:
-            for name in f.keys():
-                shape = f.get_slice(name).get_shape()
-                count = 1
-                for n in shape:
-                    count *= n
-                million += count / 1e6
-    examples = "\n".join(f"> {text}" for text, _ in prompts(3))
-    (folder / "README.md").write_text(CARD.format(
-        million=million, size=SIZE, examples=examples.replace("\n", "\n>\n"), count=rows[-1][2], steps=STEPS, guidance=GUIDANCE,
-        table=table(rows), vae_steps=times["autoencoder"]["step"], vae_batch=VAE_BATCH, vae_minutes=times["autoencoder"]["cpu"] / 60,
-        unet_steps=times["unet"]["step"], unet_batch=UNET_BATCH, scenes=SCENES, unet_minutes=times["unet"]["cpu"] / 60,
-        threads=processes, widths=", ".join(map(str, UNET_CONFIG["block_out_channels"]))), encoding="utf-8")
+            count += sum(math.prod(f.get_slice(name).get_shape()) for name in f.keys())
+    return count

@@ -1,22 +1,10 @@
-"""The tiny Stable Diffusion's parts, and its folder in diffusers' layout."""
+"""The tiny Stable Diffusion's folder in diffusers' layout."""
 import json
 import shutil
 import tempfile
 from pathlib import Path
 
-import torch
-
-from .sd_train import SCHEDULER_CONFIG, TEXT_CONFIG, UNET_CONFIG, VAE_CONFIG
-
-
-def parts(vocabulary, seed):
-    """(vae, unet, text encoder) with fresh weights; vocabulary: its size, the last piece being the end mark."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-    torch.manual_seed(seed)
-    text = CLIPTextConfig(vocab_size=vocabulary, bos_token_id=vocabulary - 2, eos_token_id=vocabulary - 1,
-                          pad_token_id=vocabulary - 1, **TEXT_CONFIG)
-    return AutoencoderKL(**VAE_CONFIG), UNet2DConditionModel(**UNET_CONFIG), CLIPTextModel(text)
+from .sd_parts import SCHEDULER_CONFIG
 
 
 def save_folder(folder, vae, unet, text, tokenizer_folder, scale):
@@ -39,6 +27,9 @@ def save_folder(folder, vae, unet, text, tokenizer_folder, scale):
         shutil.copytree(tokenizer_folder, made / "tokenizer")
         for config in made.rglob("*.json"):
             _forget_places(config)
+        _name_as_published(made / "text_encoder" / "model.safetensors")
+        for weights in made.rglob("*.safetensors"):
+            weights.chmod(0o644)
         if folder.exists():
             shutil.rmtree(folder)
         shutil.copytree(made, folder)
@@ -49,3 +40,11 @@ def _forget_places(config):
     text = json.loads(config.read_text(encoding="utf-8"))
     if isinstance(text, dict) and text.pop("_name_or_path", None) is not None:
         config.write_text(json.dumps(text, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _name_as_published(file):
+    """Newer releases of transformers leave out the prefix that all published text encoders have and every release reads."""
+    from safetensors.torch import load_file, save_file
+    prefix = "text_model."
+    save_file({name if name.startswith(prefix) else prefix + name: value for name, value in load_file(file).items()},
+              file, metadata={"format": "pt"})
