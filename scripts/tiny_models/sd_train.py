@@ -13,7 +13,7 @@ from .sd_loop import Loop, save_whole
 from .sd_parts import SCHEDULER_CONFIG, SIZE
 from .sd_text import tokenize
 
-VAE_STEPS, VAE_BATCH = 1600, 8
+VAE_STEPS, VAE_BATCH = 3000, 8
 SCENES, DOUBLE = 24_000, 0.35
 UNET_STEPS, UNET_BATCH = 5_000, 32
 NOISY = 1.4          # above 1 the noisy end of the schedule is seen more often
