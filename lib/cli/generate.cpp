@@ -83,7 +83,9 @@ std::string prompt_text(const GenerateOptions& o, bool from_stdin) {
   std::string text;
   if (o.prompt)
     text = *o.prompt;
-  else if (!o.file.empty())
+  else if (o.file == "-" && !from_stdin)
+    throw Error(ExitCode::usage, "\"file\" of a job cannot be stdin");
+  else if (!o.file.empty() && o.file != "-")
     text = without_last_newline(io::read_file(o.file, most_prompt_bytes));
   else if (from_stdin)
     text = without_last_newline(read_stdin());
@@ -147,7 +149,7 @@ class Run {
 
   Plan make_plan() const {
     std::int64_t positions = files_.config.max_positions;
-    if (options_.prompt || !options_.file.empty()) {
+    if (options_.prompt || (!options_.file.empty() && options_.file != "-")) {
       const auto tokenizer = text::Tokenizer::open(files_.folder);
       const auto tokens = static_cast<std::int64_t>(tokenizer->encode(prompt_text(options_, false)).size());
       constexpr std::int64_t turn_markers = 16;

@@ -12,7 +12,7 @@ void add_prompt_flags(CLI::App& app, GenerateOptions& o) {
   const std::string group = "Prompt";
   auto* prompt = app.add_option("-p,--prompt", o.prompt, "The prompt; without it and --file it is read from stdin")
                      ->type_name("TEXT");
-  auto* file = app.add_option("-f,--file", o.file, "Read the prompt from a file (a last newline does not count)")
+  auto* file = app.add_option("-f,--file", o.file, "Read the prompt from a file, - is stdin (a last newline does not count)")
                    ->type_name("FILE");
   auto* chat = app.add_flag("--chat", o.chat,
                             "Wrap the prompt in the model's turns (default where the model brings a chat template)");

@@ -137,7 +137,7 @@ class Stream {
     ++result_.decoded_tokens;
     if (std::find(request_.stop_ids.begin(), request_.stop_ids.end(), id) != request_.stop_ids.end())
       return finish(FinishReason::stop);
-    starts_.push_back(decoded_ + decoder_.pending());
+    starts_.push_back(decoded_ + waiting_before(id));
     result_.token_ids.push_back(id);
     if (request_.logprobs) result_.logprobs.push_back(logprob_entry(logits, id, *request_.logprobs));
     const std::string text = decoder_.push(id);
@@ -223,6 +223,16 @@ class Stream {
   void give_cache_back() {
     if (std::exchange(entered_, false)) request_.shared->leave(std::move(cache));
     cache = {};
+  }
+
+  /// How much text lies between what was decoded so far and the token's own: bytes that wait for the rest of their character
+  /// stay as many where the token goes on with it; where it does not, each becomes U+FFFD, which has three.
+  std::size_t waiting_before(TokenId id) const {
+    text::StreamDecoder broken_off = decoder_;
+    const std::size_t replaced = broken_off.flush().size();
+    const std::string_view bytes = model_.tokenizer->bytes(id);
+    const bool goes_on = !bytes.empty() && (static_cast<unsigned char>(bytes.front()) & 0xC0) == 0x80;
+    return goes_on ? replaced / 3 : replaced;
   }
 
   /// Tokens that begin at or behind the stop text are not part of the result.

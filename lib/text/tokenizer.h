@@ -69,8 +69,6 @@ class StreamDecoder {
   std::string push(TokenId id);
   /// What is left at the end of the stream: unfinished bytes become U+FFFD.
   std::string flush();
-  /// Bytes that wait for the rest of their character.
-  std::size_t pending() const { return pending_.size(); }
 
  private:
   const Tokenizer& tokenizer_;

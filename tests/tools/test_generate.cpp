@@ -39,6 +39,8 @@ TEST_CASE("prompts come from a flag, a file or stdin, and mean the same") {
   const std::string flag = generate({"-p", text, "--seed", "3"}).out;
   CHECK(generate({"-f", folder.write("prompt.txt", text + "\n"), "--seed", "3"}).out == flag);
   CHECK(generate({"--seed", "3"}, text + "\n").out == flag);
+  CHECK(generate({"-f", "-", "--seed", "3"}, text + "\n").out == flag);
+  CHECK(records(generate({"--jobs", "-"}, R"({"file":"-"})"))[0]["code"] == 64);
   CHECK(generate({"--seed", "3", "--no-stream"}, text).out == flag);
   CHECK(generate({"-p", text, "--seed", "3", "--model", shipped + "/model.safetensors"}).out == flag);
 }
