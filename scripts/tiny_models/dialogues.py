@@ -7,7 +7,6 @@ rule (captions.held_out): training never draws a held-out combination, evaluatio
 from dataclasses import dataclass, field
 
 from . import functions as fn
-from . import lookups
 from . import scene_tasks as st
 from .captions import (POSITIONS, article, caption, item_held_out, noun, position_phrase, sample_caption_scene,
                        sample_item, sample_scene, scene_on_side)
@@ -24,8 +23,7 @@ TASKS = ("qa", "counting", "comparing", "caption", "german", "french", "call_fla
 class Dialogue:
     """Messages with roles user, model and tool, `tools` being OpenAI-style functions.
 
-    A model's message has `content`, or `tool_calls` as OpenAI writes them, or in drills `parts` as [(text, learned?)]; a
-    tool's has `name` and, as `content`, the result.
+    A model's message has `content`, or `tool_calls` as OpenAI writes them; a tool's has `name` and, as `content`, the result.
     """
     task: str
     messages: list = field(default_factory=list)
@@ -68,7 +66,6 @@ def segments(dialogue):
             if not open_turn:
                 out.append(("<start_of_turn>model\n", False))
             open_turn = following == "tool"
-            out += message.get("parts", ())
             out.append((text + ("" if open_turn else "<end_of_turn>"), True))
             if not open_turn:
                 out.append(("\n", False))
@@ -153,8 +150,8 @@ def _correction(rng, scene, held):
             value = position_phrase(value)
         said = rng.choice((f"Sorry, {r} is {value}.", f"No, {r} is {value}.", f"Correction: {r} is {value}.",
                            f"I made a mistake: {r} is {value}.", f"Actually, {r} is {value}."))
-        subject = f"the {changed.shape}" if field_name == "colour" else st.name(changed)
-        return (said, f"I see, {subject} is {value}."), scene.but(items=tuple(changed if i is item else i for i in scene.items))
+        scene = scene.but(items=tuple(changed if i is item else i for i in scene.items))
+        return (said, f"I see: {caption(scene)}."), scene
     return None, scene
 
 
@@ -338,31 +335,24 @@ def talk_dialogue(rng):
     return d
 
 
-def drill_dialogue(rng, rung):
-    """Look-ups in one scene, of which only the values are learned."""
-    text, parts = lookups.drill(rng, rung, st.describe)
-    return Dialogue("drill", [{"role": "user", "content": text}, {"role": "model", "parts": parts}])
-
-
-# What training draws: (share in the first half, share afterwards, maker). Most of the later dialogues are about scenes, which
-# take longest to learn; the other tasks need no more than to be kept.
+# What training draws: (share at first, share afterwards, maker). Scenes take longest to learn, and what other tasks stand on is
+# copying: these come first.
 MIXTURE = (
-    (0.14, 0.14, lambda rng: scene_dialogue(rng, False, "qa", st.QA, rng.randint(3, 6))),
-    (0.09, 0.13, lambda rng: scene_dialogue(rng, False, "counting", st.COUNTING, rng.randint(3, 6))),
-    (0.12, 0.16, lambda rng: scene_dialogue(rng, False, "comparing", st.COMPARING, rng.randint(3, 6))),
-    (0.12, 0.16, lambda rng: mixed_scene_dialogue(rng, False, rng.randint(3, 7))),
-    (0.16, 0.10, lambda rng: scene_dialogue(rng, False, "several", st.SEVERAL, rng.randint(3, 6))),
-    (0.08, 0.06, lambda rng: caption_dialogue(rng, False, rng.choice((1, 1, 2, 3, 4)))),
-    (0.09, 0.06, lambda rng: translation_dialogue(rng, False, rng.choice(("de", "fr")), rng.randint(2, 6))),
-    (0.05, 0.04, lambda rng: call_dialogue(rng, False, "call_flat", rng.randint(4, 8))),
-    (0.04, 0.03, lambda rng: call_dialogue(rng, False, "call_nested", rng.randint(3, 7))),
-    (0.07, 0.09, lambda rng: several_dialogue(rng, False, rng.randint(2, 4))),
-    (0.03, 0.02, lambda rng: response_dialogue(rng, False, rng.randint(2, 5))),
-    (0.03, 0.01, lambda rng: repeat_dialogue(rng, rng.randint(1, 4))),
-    (0.03, 0.02, lambda rng: talk_dialogue(rng)),
+    (0.24, 0.13, lambda rng: scene_dialogue(rng, False, "qa", st.QA, rng.randint(4, 8))),
+    (0.10, 0.08, lambda rng: scene_dialogue(rng, False, "counting", st.COUNTING, rng.randint(2, 4))),
+    (0.18, 0.12, lambda rng: scene_dialogue(rng, False, "comparing", st.COMPARING, rng.randint(3, 6))),
+    (0.14, 0.14, lambda rng: mixed_scene_dialogue(rng, False, rng.randint(3, 6))),
+    (0.10, 0.04, lambda rng: scene_dialogue(rng, False, "several", st.SEVERAL, rng.randint(3, 6))),
+    (0.08, 0.10, lambda rng: caption_dialogue(rng, False, rng.choice((1, 1, 2, 3, 4)))),
+    (0.02, 0.12, lambda rng: translation_dialogue(rng, False, rng.choice(("de", "fr")), rng.randint(2, 6))),
+    (0.02, 0.06, lambda rng: call_dialogue(rng, False, "call_flat", rng.randint(4, 8))),
+    (0.02, 0.05, lambda rng: call_dialogue(rng, False, "call_nested", rng.randint(3, 7))),
+    (0.00, 0.08, lambda rng: several_dialogue(rng, False, rng.randint(2, 4))),
+    (0.00, 0.03, lambda rng: response_dialogue(rng, False, rng.randint(2, 5))),
+    (0.10, 0.02, lambda rng: repeat_dialogue(rng, rng.randint(1, 4))),
+    (0.00, 0.03, lambda rng: talk_dialogue(rng)),
 )
-# Pools of training after the ladder of lookups.py, at whose end the next begin.
-SKILLS_END, BASICS_END = lookups.HEIGHT + 6, lookups.HEIGHT + 36
+BASICS_POOLS = 4  # pools of training that draw the first shares
 
 
 def mixed_dialogue(rng, late=False):
@@ -371,19 +361,8 @@ def mixed_dialogue(rng, late=False):
 
 
 def training_dialogue(rng, pool):
-    """One dialogue for training: several exchanges, so that every token read teaches something.
-
-    What other tasks stand on comes first: looking things up, then copying too, then all tasks, in the end mostly scenes.
-    """
-    rung = lookups.rung_of(pool)
-    if rung:
-        return drill_dialogue(rng, rung)
-    chance = rng.random()
-    if chance < 0.06:
-        return drill_dialogue(rng, lookups.LADDER[-1])
-    if pool < SKILLS_END and chance < 0.4:
-        return repeat_dialogue(rng, rng.randint(2, 6))
-    return mixed_dialogue(rng, pool >= BASICS_END)
+    """One dialogue for training: several exchanges, so that every token read teaches something."""
+    return mixed_dialogue(rng, pool >= BASICS_POOLS)
 
 
 def question(rng, task):

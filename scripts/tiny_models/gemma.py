@@ -20,7 +20,7 @@ def add_arguments(parser):
     parser.add_argument("--eval-file", type=Path, metavar="FILE",
                         help="also write 100 of the questions here (default: tests/data, when OUTPUT is the default)")
     parser.add_argument("--eval-only", action="store_true", help="print the figures of a finished folder and stop")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="training processes (default: one per CPU, at most 4)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="training processes (default: one per CPU)")
 
 
 def note(text):

@@ -31,7 +31,7 @@ def training_lines(seed):
     """What the pieces are learned from: the dialogues, and everyday words of three languages."""
     rng = random.Random(f"tokenizer {seed}")
     for _ in range(12000):
-        for text, _ in segments(mixed_dialogue(rng)):
+        for text, _ in segments(mixed_dialogue(rng, late=True)):
             yield from (part for part in re.split(r"<[a-z_]+>|\n", text) if part)
     yield from sentences(rng, 12000)
     # Every word once more in lower and upper case, alone and after a space.

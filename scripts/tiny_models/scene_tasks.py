@@ -74,6 +74,11 @@ def describe(rng, scene):
     ))
 
 
+def said_again(reference):
+    """A user's reference as answers repeat it."""
+    return reference.replace("gray", "grey")
+
+
 def pick_unique(rng, scene, field):
     """An item that alone has its value of `field`, or None."""
     values = [getattr(i, field) for i in scene.items]
@@ -117,14 +122,14 @@ def ask_where(rng, scene):
     return rng.choice((f"Where is {r}?", f"Where can I find {r}?", f"In which place is {r}?",
                        f"What is the position of {r}?", f"Where do you see {r}?", f"Tell me where {r} is.",
                        f"Can you tell me where {r} is?", f"where is {r}")), \
-        f"{cap(name(item))} is {position_phrase(item.position)}."
+        f"{cap(said_again(r))} is {position_phrase(item.position)}."
 
 
 def ask_size(rng, scene):
     item = rng.choice(scene.items)
     r = refer(rng, item, scene)
     return rng.choice((f"How big is {r}?", f"What size is {r}?", f"How large is {r}?", f"What is the size of {r}?",
-                       f"Tell me the size of {r}.", f"Which size does {r} have?")), f"{cap(name(item))} is {item.size}."
+                       f"Tell me the size of {r}.", f"Which size does {r} have?")), f"{cap(said_again(r))} is {item.size}."
 
 
 def ask_place(rng, scene):
@@ -136,8 +141,8 @@ def ask_place(rng, scene):
     question = rng.choice((f"What is {p}?", f"Which shape is {p}?", f"What do you see {p}?", f"What can be found {p}?",
                            f"Is there something {p}?", f"What's {p}?", f"{cap(p)}, what is there?", f"Tell me what is {p}."))
     if place not in taken:
-        return question, f"There is nothing {position_phrase(place)}."
-    return question, f"There is {article(noun(taken[place]))} {noun(taken[place])} {position_phrase(place)}."
+        return question, f"{cap(position_phrase(place))} there is nothing."
+    return question, f"{cap(position_phrase(place))} there is {article(noun(taken[place]))} {noun(taken[place])}."
 
 
 def ask_background(rng, scene):
@@ -162,11 +167,10 @@ def ask_exists(rng, scene):
     what = f"{article(colour)} {colour} {shape}"
     question = rng.choice((f"Is there {what}?", f"Is there {what} in the picture?", f"Do you see {what}?",
                            f"Can you see {what}?", f"Does the picture show {what}?", f"Is {what} in the scene?"))
-    found = [i.colour for i in scene.items if i.shape == shape]
-    if not found:
-        return question, f"There is no {shape}, so no."
-    seen = f"The {shape} is {found[0]}" if len(found) == 1 else f"The {plural(shape)} are {join(found)}"
-    return question, f"{seen}, so {'yes' if yes else 'no'}."
+    if not yes:
+        return question, f"There is no {colour} {shape}, so no."
+    found = next(i for i in scene.items if (i.colour, i.shape) == (colour, shape))
+    return question, f"There is {article(colour)} {colour} {shape} {position_phrase(found.position)}, so yes."
 
 
 def ask_is_colour(rng, scene):
@@ -183,7 +187,7 @@ def ask_list(rng, scene):
     question = rng.choice(("What is in the picture?", "What do you see?", "Which shapes are there?",
                            "What shapes are in the picture?", "List the shapes.", "List all the shapes, please.",
                            "What does the picture show?", "Name all the shapes.", "Describe the picture."))
-    return question, f"I see {join(f'{article(noun(i))} {noun(i)}' for i in scene.items)}."
+    return question, f"I see {join(phrase(i) for i in scene.items)}."
 
 
 def count_answer(n, one, many):
@@ -191,10 +195,14 @@ def count_answer(n, one, many):
     return f"There {'is' if n == 1 else 'are'} {NUMBERS[n]} {one if n == 1 else many}."
 
 
-def counted(items, one, many):
-    """'I see the red circle and the blue circle: there are two circles.'"""
-    answer = count_answer(len(items), one, many)
-    return f"I see {join(name(i) for i in items)}: {answer[0].lower()}{answer[1:]}" if items else answer
+def counted(scene, found, one, many):
+    """'I see a red circle at the top (one), a blue star on the left and a blue circle on the right (two): there are two circles.'
+
+    All shapes as the scene says them, those that count with their number: so each step is a small one.
+    """
+    parts = [phrase(i) + (f" ({NUMBERS[1 + found.index(i)]})" if i in found else "") for i in scene.items]
+    answer = count_answer(len(found), one, many)
+    return f"I see {join(parts)}: {answer[0].lower()}{answer[1:]}"
 
 
 def ask_count(rng, scene):
@@ -219,7 +227,7 @@ def ask_count(rng, scene):
         c = some.colour
         question = rng.choice((f"How many shapes are not {c}?", f"Count the shapes that are not {c}.",
                                f"How many of the shapes are not {c}?"))
-        return question, counted([i for i in items if i.colour != c], f"shape that is not {c}", f"shapes that are not {c}")
+        return question, counted(scene, [i for i in items if i.colour != c], f"shape that is not {c}", f"shapes that are not {c}")
     else:
         one, many, found = "shape", "shapes", items
         pre = rng.choice(("How many shapes are in the picture altogether?", "How many shapes are there in total?", ""))
@@ -227,7 +235,7 @@ def ask_count(rng, scene):
                                   f"How many {many} are in the picture?", f"Can you count the {many}?",
                                   f"What is the number of {many}?", f"Tell me how many {many} there are.",
                                   f"how many {many}?", f"How many {many} does the picture have?"))
-    return question, counted(found, one, many)
+    return question, counted(scene, found, one, many)
 
 
 def two(rng, scene):
@@ -235,14 +243,14 @@ def two(rng, scene):
     return rng.sample(scene.items, 2)
 
 
-def sizes(items):
-    """'The red circle is small and the blue star is large'"""
-    return cap(join(f"{name(i)} is {i.size}" for i in items))
+def sizes(*named):
+    """'The red circle is small and the blue star is large', from (reference, item)s."""
+    return cap(join(f"{said_again(r)} is {item.size}" for r, item in named))
 
 
-def places(a, b):
-    """'The red circle is at the top and the blue star is on the right'"""
-    return cap(join(f"{name(i)} is {position_phrase(i.position)}" for i in (a, b)))
+def places(*named):
+    """'The red circle is at the top and the blue star is on the right'."""
+    return cap(join(f"{said_again(r)} is {position_phrase(item.position)}" for r, item in named))
 
 
 def ask_larger(rng, scene):
@@ -258,8 +266,8 @@ def ask_larger(rng, scene):
                            f"Compare {ra} and {rb}. Which is {said}?", f"{cap(ra)} or {rb}: which is {said}?"))
     za, zb = SIZES.index(a.size), SIZES.index(b.size)
     if za == zb:
-        return question, f"{sizes((a, b))}, so they are the same size."
-    return question, f"{sizes((a, b))}, so {name(a if (za > zb) == more else b)} is {word}."
+        return question, f"{sizes((ra, a), (rb, b))}, so they are the same size."
+    return question, f"{sizes((ra, a), (rb, b))}, so {said_again(ra if (za > zb) == more else rb)} is {word}."
 
 
 def ask_is_larger(rng, scene):
@@ -273,9 +281,9 @@ def ask_is_larger(rng, scene):
                            f"Is it true that {ra} is {said} than {rb}?"))
     za, zb = SIZES.index(a.size), SIZES.index(b.size)
     if za == zb:
-        return question, f"{sizes((a, b))}, so no, they are the same size."
+        return question, f"{sizes((ra, a), (rb, b))}, so no, they are the same size."
     truth = "larger" if za > zb else "smaller"
-    return question, f"{sizes((a, b))}, so {'yes' if (za > zb) == more else 'no'}, {name(a)} is {truth}."
+    return question, f"{sizes((ra, a), (rb, b))}, so {'yes' if (za > zb) == more else 'no'}, {said_again(ra)} is {truth}."
 
 
 def ask_extreme(rng, scene):
@@ -288,7 +296,7 @@ def ask_extreme(rng, scene):
     said = rng.choice(("largest", "biggest")) if most else "smallest"
     question = rng.choice((f"Which shape is the {said}?", f"What is the {said} shape?", f"Which one is the {said}?",
                            f"Which is the {said} of the shapes?", f"Name the {said} shape."))
-    return question, f"{sizes(scene.items)}, so {name(ranked[0])} is the {'largest' if most else 'smallest'}."
+    return question, f"I see {join(phrase(i) for i in scene.items)}, so {name(ranked[0])} is the {'largest' if most else 'smallest'}."
 
 
 def relation(a, b):
@@ -307,7 +315,7 @@ def ask_relation(rng, scene):
     question = rng.choice((f"Where is {ra} compared to {rb}?", f"Where is {ra}, seen from {rb}?",
                            f"How does {ra} lie relative to {rb}?", f"Where is {ra} in relation to {rb}?",
                            f"Where does {ra} lie compared with {rb}?"))
-    return question, f"{places(a, b)}, so {name(a)} is {relation(a, b)} {name(b)}."
+    return question, f"{places((ra, a), (rb, b))}, so {said_again(ra)} is {relation(a, b)} {said_again(rb)}."
 
 
 def ask_is_beside(rng, scene):
@@ -321,7 +329,7 @@ def ask_is_beside(rng, scene):
     said = word.replace("to the ", "") if rng.random() < 0.3 else word
     question = rng.choice((f"Is {ra} {said} {rb}?", f"Is it true that {ra} is {said} {rb}?",
                            f"Would you say {ra} is {said} {rb}?"))
-    return question, f"{places(a, b)}, so {'yes' if truth else 'no'}, {name(a)} is {'' if truth else 'not '}{word} {name(b)}."
+    return question, f"{places((ra, a), (rb, b))}, so {'yes' if truth else 'no'}, {said_again(ra)} is {'' if truth else 'not '}{word} {said_again(rb)}."
 
 
 def said_of(item, field):
@@ -359,7 +367,7 @@ def _ask_places(rng, scene):
     listed = join(position_phrase(p) for p in asked)
     found = [f"{article(noun(taken[p]))} {noun(taken[p])}" if p in taken else "nothing" for p in asked]
     return rng.choice((f"What is {listed}?", f"Tell me what is {listed}.", f"Which shapes are {listed}?")), \
-        f"There is {join(f'{what} {position_phrase(p)}' for what, p in zip(found, asked))}."
+        f"{cap(join(f'{position_phrase(p)} there is {what}' for what, p in zip(found, asked)))}."
 
 
 QA = (ask_colour, ask_colour, ask_shape, ask_where, ask_where, ask_size, ask_place, ask_place, ask_background,
