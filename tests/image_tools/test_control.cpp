@@ -11,6 +11,7 @@
 #include "image_tools/models.h"
 #include "image_tools/single_file.h"
 #include "io/weight_source.h"
+#include "models/controlnet/controlnet.h"
 #include "models/controlnet/file.h"
 #include "models/seeded.h"
 #include "pipelines/upscaling.h"

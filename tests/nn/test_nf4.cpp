@@ -83,7 +83,7 @@ TEST_CASE("a product with an NF4 weight is that with the dense weight, row by ro
       CHECK(at::equal(y, nn::linear(x.slice(0, 0, rows), dense, bias)));
     }
     const auto together = nn::linear(x.slice(0, 0, 20), weight, {}, /*f32_result=*/true);
-    CHECK(together.scalar_type() == at::kFloat);
+    CHECK((together.scalar_type() == at::kFloat));
     for (int i = 0; i < 20; ++i) CHECK(at::equal(together[i], nn::linear(x.slice(0, i, i + 1), weight, {}, true)[0]));
   }
 }
