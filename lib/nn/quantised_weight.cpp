@@ -28,19 +28,18 @@ struct Held : torch::CustomClassHolder {
   Weight weight;
 };
 
-/// x W^T + bias whose backward pass makes W dense anew.
+/// x W^T whose backward pass makes W dense anew.
 class Product : public torch::autograd::Function<Product> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const Weight& weight,
-                            const at::Tensor& bias) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const Weight& weight) {
     context->saved_data["weight"] = c10::IValue::make_capsule(c10::make_intrusive<Held>(weight));
-    return at::linear(x, weight->dequantise(x.scalar_type()), bias);
+    return at::linear(x, weight->dequantise(x.scalar_type()));
   }
 
   static torch::autograd::variable_list backward(AutogradContext* context, torch::autograd::variable_list gradients) {
     const auto held = c10::static_intrusive_pointer_cast<Held>(context->saved_data["weight"].toCapsule());
     const at::Tensor& dy = gradients[0];  // (..., out)
-    return {at::matmul(dy, held->weight->dequantise(dy.scalar_type())), at::Tensor(), at::Tensor()};
+    return {at::matmul(dy, held->weight->dequantise(dy.scalar_type())), at::Tensor()};
   }
 };
 
@@ -86,7 +85,13 @@ at::Tensor linear(const at::Tensor& x, const Weight& weight, const at::Tensor& b
   const bool plain = at::GradMode::is_enabled() || rows > max_invariant_rows || !has_kernels(x) ||
                      (bias.defined() && bias.scalar_type() != x.scalar_type());
   if (!plain) return by_blocks(x, *weight, bias, f32_result);
-  auto y = Product::apply(x, weight, bias);
+  at::Tensor y;
+  if (!at::GradMode::is_enabled()) {
+    y = at::linear(x, weight->dequantise(x.scalar_type()), bias);
+  } else {
+    y = Product::apply(x, weight);
+    if (bias.defined()) y = y + bias;
+  }
   return f32_result ? y.to(at::kFloat) : y;
 }
 

@@ -116,8 +116,10 @@ double difference(const Case& test, const float* numbers) {
 TEST_CASE("runs are those of diffusers") {
   const base::Json file = base::read_json_file(folder + "/cases.json");
   const auto source = io::WeightSource::open(folder + "/values.safetensors");
-  const at::Tensor values = source->load("values", at::kFloat, at::kCPU);
-  const float* numbers = values.const_data_ptr<float>();
+  // One recording for each kind of machine: diffusers' logarithms differ in the last bit between CPUs, and some runs magnify it.
+  std::vector<at::Tensor> recordings;
+  for (const std::string& name : source->names()) recordings.push_back(source->load(name, at::kFloat, at::kCPU));
+  std::int64_t place = 0;
   std::map<std::string, double> worst;
   int cases = 0;
   for (const base::Json& run : file["cases"]) {
@@ -125,16 +127,18 @@ TEST_CASE("runs are those of diffusers") {
     const std::string title = base::dump_json(run);
     CAPTURE(title);
     CAPTURE(base::dump_json(test.config));
-    const double found = difference(test, numbers);
+    double found = INFINITY;
+    for (const at::Tensor& recorded : recordings)
+      found = std::min(found, difference(test, recorded.const_data_ptr<float>() + place));
     const std::string sampler = run.value("sampler", test.config["_class_name"].get<std::string>());
     // DEIS subtracts float32 logarithms of neighbouring sigmas, and numpy's differ from torch's in the last bit.
     CHECK(found <= (sampler == "deis" ? 2e-5 : 1e-5));
     double& most = worst[sampler];
     most = std::max(most, found);
-    numbers += run["numbers"].get<std::size_t>();
+    place += run["numbers"].get<std::int64_t>();
     ++cases;
   }
-  CHECK(numbers == values.const_data_ptr<float>() + values.numel());
+  CHECK(place == recordings.front().numel());
   CHECK(cases > 600);
   for (const auto& [sampler, most] : worst) MESSAGE(fmt::format("{}: largest difference {:.1e}", sampler, most));
 }
