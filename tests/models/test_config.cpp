@@ -156,6 +156,12 @@ TEST_CASE("what is not understood is refused, by name") {
   CHECK(error_of(Json::array()).find("object") != std::string::npos);
   CHECK(error_of(Json::object()).find("model_type") != std::string::npos);
   CHECK(error_of({{"model_type", "gemma3"}, {"text_config", 1}}).find("text_config") != std::string::npos);
+  for (const Json& type : {Json("gemma2"), Json("llama"), Json(-1)}) {
+    Json mixed = gemma3_4b();
+    mixed["text_config"]["model_type"] = type;
+    CHECK(error_of(mixed).find("text_config") != std::string::npos);
+    CHECK(error_of(mixed).find("model_type") != std::string::npos);
+  }
 }
 
 TEST_CASE("an explicit null switches a cap off") {

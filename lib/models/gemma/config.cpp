@@ -152,6 +152,8 @@ Config parse_config(const Json& json, const std::string& what) {
   const Json* text = outer.find("text_config");
   if (text && !text->is_object()) bad(what + ": \"text_config\" must be an object");
   const JsonFields fields(text ? *text : json, text ? what + ": text_config" : what);
+  if (generation_of(fields.string_or("model_type", config.model_type), fields.what()) != config.generation)
+    bad(fmt::format("{}: \"model_type\" is of another generation than \"{}\"", fields.what(), config.model_type));
   const Defaults defaults = defaults_of(config.generation);
   parse_sizes(fields, config, defaults);
   parse_attention(fields, config, defaults);
