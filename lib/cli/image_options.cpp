@@ -63,12 +63,10 @@ void add_prompt_flags(CLI::App& app, ImageOptions& o) {
                       "model's own)")
            ->check(whole_in_range(1, 64))
            ->type_name("N"),
-       add_list(app, "--embedding", o.embeddings,
-                "Textual-inversion embedding (repeatable); prompts call it by its file's name")
+       add_list(app, "--embedding", o.embeddings, "Textual-inversion embedding; prompts call it by its file's name")
            ->type_name("FILE"),
        app.add_option("--embedding-dir", o.embedding_dir, "All embeddings of a folder")->type_name("DIR"),
-       add_list(app, "--lora", o.loras,
-                "LoRA, LoCon, DoRA, LoHa or LoKr file, with its strength (repeatable; left out, 1)")
+       add_list(app, "--lora", o.loras, "LoRA, LoCon, DoRA, LoHa or LoKr file, with its strength (left out, 1)")
            ->type_name("FILE[:SCALE]"),
        app.add_option("--lora-dir", o.lora_dir, "Where <lora:NAME:SCALE> in a prompt finds NAME.safetensors")
            ->type_name("DIR"),
@@ -116,7 +114,7 @@ void add_control_flags(CLI::App& app, ImageOptions& o) {
       "ControlNet",
       {add_list(app, "--control", o.controls,
                 "A ControlNet (file, or folder in diffusers layout), the picture that it follows, and its strength "
-                "(repeatable; left out, 1)")
+                "(left out, 1)")
            ->type_name("FILE:IMAGE[:SCALE]"),
        add_list(app, "--control-prepare", o.control_prepare,
                 "What is done to that picture first: none, it shows what the ControlNet was trained on, or canny, its "
@@ -162,7 +160,7 @@ void add_mask_flags(CLI::App& app, ImageOptions& o) {
             "flags: what is transparent in --init)"),
        file(app, "--mask-svg", o.mask_svg, "A drawing, stretched over the picture"),
        add_list(app, "--mask-shape", o.mask_shapes,
-                "rect:x,y,w,h, ellipse:cx,cy,rx,ry or polygon:x,y x,y ... in pixels of --init (repeatable)"),
+                "rect:x,y,w,h, ellipse:cx,cy,rx,ry or polygon:x,y x,y ... in pixels of --init"),
        app.add_flag("--invert-mask", o.invert_mask, "Repaint what is not masked"),
        number(app, "--grow", o.grow, "Grow the mask by so many pixels; negative shrinks it", -4096, 4096),
        fraction(app, "--feather", o.feather, "Soften the mask's edge over so many pixels to both sides", 0, 1024),
