@@ -1,14 +1,13 @@
 #include "cli/image_controls.h"
 
-#include <charconv>
-#include <cmath>
 #include <filesystem>
-#include <optional>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "cli/scaled_path.h"
 #include "image/filter.h"
+#include "pipelines/weight_files.h"
 
 namespace atelier::cli {
 namespace {
@@ -19,22 +18,9 @@ using base::ExitCode;
 
 constexpr double kMaxScale = 100;
 
-bool is_there(const std::string& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
-
 bool is_file(const std::string& path) {
   std::error_code ignored;
   return fs::is_regular_file(path, ignored);
-}
-
-std::optional<double> number_of(std::string_view text) {
-  double value = 0;
-  if (text.starts_with('+')) text.remove_prefix(1);  // as the flags' own numbers
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failed != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
-  return value;
 }
 
 /// Splits FILE:IMAGE at the last colon that leaves two files that are there.
@@ -42,7 +28,7 @@ bool split(const std::string& text, ControlRequest& request) {
   for (std::size_t colon = text.rfind(':'); colon != std::string::npos && colon > 0;
        colon = text.rfind(':', colon - 1)) {
     const std::string network = text.substr(0, colon), picture = text.substr(colon + 1);
-    if (!is_there(network) || !is_file(picture)) continue;
+    if (!pipelines::exists(network) || !is_file(picture)) continue;
     request.network = network;
     request.picture = picture;
     return true;
@@ -58,14 +44,14 @@ bool split(const std::string& text, ControlRequest& request) {
 [[noreturn]] void explain(std::string text) {
   const std::string whole = text;
   if (text.find(':') == std::string::npos) fail(ExitCode::usage, whole, "the picture is missing");
-  if (const std::size_t last = text.rfind(':'); text.find(':') != last && number_of(text.substr(last + 1)))
+  if (const std::size_t last = text.rfind(':'); text.find(':') != last && parse_scale(text.substr(last + 1)))
     text.resize(last);
   const std::size_t colon = text.rfind(':');
   const std::string network = text.substr(0, colon), picture = text.substr(colon + 1);
   if (network.empty()) fail(ExitCode::usage, whole, "the ControlNet's file is missing");
-  if (picture.empty() || (number_of(picture) && is_there(network)))
+  if (picture.empty() || (parse_scale(picture) && pipelines::exists(network)))
     fail(ExitCode::usage, whole, "the picture is missing");
-  throw Error(ExitCode::no_input, fmt::format("--control {}: no such file", is_there(network) ? picture : network));
+  throw Error(ExitCode::no_input, fmt::format("--control {}: no such file", pipelines::exists(network) ? picture : network));
 }
 
 ControlRequest parse(const std::string& text) {
@@ -74,7 +60,7 @@ ControlRequest parse(const std::string& text) {
   const std::size_t colon = text.rfind(':');
   if (colon == std::string::npos || !split(text.substr(0, colon), request)) explain(text);
   const std::string given = text.substr(colon + 1);
-  const auto scale = number_of(given);
+  const auto scale = parse_scale(given);
   if (!scale) fail(ExitCode::usage, text, fmt::format("\"{}\" is no scale", given));
   if (*scale < 0 || *scale > kMaxScale)
     fail(ExitCode::usage, text, fmt::format("a scale lies between 0 and {}", kMaxScale));
@@ -108,8 +94,8 @@ std::vector<ControlRequest> control_requests(const ImageOptions& o) {
   for (std::size_t i = 0; i < count; ++i) {
     ControlRequest request = parse(o.controls[i]);
     request.canny = value_for(o.control_prepare, "--control-prepare", i, count, "none") == "canny";
-    request.start = *number_of(value_for(o.control_start, "--control-start", i, count, "0"));
-    request.end = *number_of(value_for(o.control_end, "--control-end", i, count, "1"));
+    request.start = *parse_scale(value_for(o.control_start, "--control-start", i, count, "0"));
+    request.end = *parse_scale(value_for(o.control_end, "--control-end", i, count, "1"));
     if (request.start >= request.end)
       throw Error(ExitCode::usage,
                   fmt::format("--control-start {} is not before --control-end {}", request.start, request.end));

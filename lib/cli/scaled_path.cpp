@@ -3,8 +3,6 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
-#include <optional>
-#include <string_view>
 
 #include <fmt/format.h>
 
@@ -19,14 +17,15 @@ using base::ExitCode;
 
 constexpr double kMaxScale = 100;
 
-std::optional<double> scale_of(std::string_view text) {
+}  // namespace
+
+std::optional<double> parse_scale(std::string_view text) {
   double value = 0;
+  if (text.starts_with('+')) text.remove_prefix(1);
   const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (failed != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
   return value;
 }
-
-}  // namespace
 
 ScaledPath parse_scaled_path(const std::string& flag, const std::string& text, bool folder) {
   const auto is_there = [folder](const std::string& path) {
@@ -36,7 +35,7 @@ ScaledPath parse_scaled_path(const std::string& flag, const std::string& text, b
   const std::size_t colon = text.rfind(':');
   ScaledPath result{text, 1};
   if (colon != std::string::npos && !is_there(text)) {
-    const auto scale = scale_of(std::string_view(text).substr(colon + 1));
+    const auto scale = parse_scale(std::string_view(text).substr(colon + 1));
     if (!scale)
       throw Error(ExitCode::usage, fmt::format("{} {}: \"{}\" is no scale", flag, text, text.substr(colon + 1)));
     result = {text.substr(0, colon), *scale};
