@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from . import functions as fn
 from . import scene_tasks as st
-from .captions import (POSITIONS, article, caption, item_held_out, noun, position_phrase, sample_caption_scene,
-                       sample_item, sample_scene, scene_on_side)
+from .captions import (POSITIONS, Scene, article, caption, item_held_out, join, noun, phrase, position_phrase,
+                       sample_caption_scene, sample_item, sample_scene, scene_on_side)
 from .corpus import VOCABULARIES
 from .smalltalk import small_talk
 from .translations import (english_sentence, french_caption, french_sentence, german_caption, german_sentence)
@@ -101,6 +101,20 @@ def scene_dialogue(rng, held, task, kinds, questions):
             d.add(st.put_together(rng, text, found[0]) if n == 0 else found[0], found[1])
         if len(d.messages) == 2 * questions:
             return d
+
+
+def list_dialogue(rng, turns):
+    """Counting in plain lists of shapes: the densest way to learn to compare words."""
+    d = Dialogue("counting")
+    for _ in range(turns):
+        few = rng.random() < 0.6
+        shapes, colours = (rng.sample(st.SHAPES, 3), rng.sample(st.COLOURS, 3)) if few else (st.SHAPES, st.COLOURS)
+        items = [sample_item(rng, None, False, shapes=shapes, colours=colours, positions=(None,)) for _ in range(rng.randint(2, 6))]
+        scene = Scene(tuple(dict.fromkeys(i for i in items if i)), None)
+        if scene.items:
+            question, answer = st.ask_count(rng, scene)
+            d.add(st.put_together(rng, st.cap(join(phrase(i) for i in scene.items)) + ".", question), answer)
+    return d
 
 
 def mixed_scene_dialogue(rng, held, questions):
@@ -339,20 +353,21 @@ def talk_dialogue(rng):
 # copying: these come first.
 MIXTURE = (
     (0.24, 0.13, lambda rng: scene_dialogue(rng, False, "qa", st.QA, rng.randint(4, 8))),
-    (0.10, 0.08, lambda rng: scene_dialogue(rng, False, "counting", st.COUNTING, rng.randint(2, 4))),
-    (0.18, 0.12, lambda rng: scene_dialogue(rng, False, "comparing", st.COMPARING, rng.randint(3, 6))),
-    (0.14, 0.14, lambda rng: mixed_scene_dialogue(rng, False, rng.randint(3, 6))),
-    (0.10, 0.04, lambda rng: scene_dialogue(rng, False, "several", st.SEVERAL, rng.randint(3, 6))),
-    (0.08, 0.10, lambda rng: caption_dialogue(rng, False, rng.choice((1, 1, 2, 3, 4)))),
-    (0.02, 0.12, lambda rng: translation_dialogue(rng, False, rng.choice(("de", "fr")), rng.randint(2, 6))),
-    (0.02, 0.06, lambda rng: call_dialogue(rng, False, "call_flat", rng.randint(4, 8))),
+    (0.08, 0.09, lambda rng: scene_dialogue(rng, False, "counting", st.COUNTING, rng.randint(2, 4))),
+    (0.14, 0.08, lambda rng: list_dialogue(rng, rng.randint(3, 5))),
+    (0.16, 0.12, lambda rng: scene_dialogue(rng, False, "comparing", st.COMPARING, rng.randint(3, 6))),
+    (0.14, 0.13, lambda rng: mixed_scene_dialogue(rng, False, rng.randint(3, 6))),
+    (0.08, 0.03, lambda rng: scene_dialogue(rng, False, "several", st.SEVERAL, rng.randint(3, 6))),
+    (0.08, 0.09, lambda rng: caption_dialogue(rng, False, rng.choice((1, 1, 2, 3, 4)))),
+    (0.02, 0.11, lambda rng: translation_dialogue(rng, False, rng.choice(("de", "fr")), rng.randint(2, 6))),
+    (0.02, 0.05, lambda rng: call_dialogue(rng, False, "call_flat", rng.randint(4, 8))),
     (0.02, 0.05, lambda rng: call_dialogue(rng, False, "call_nested", rng.randint(3, 7))),
-    (0.00, 0.08, lambda rng: several_dialogue(rng, False, rng.randint(2, 4))),
+    (0.00, 0.07, lambda rng: several_dialogue(rng, False, rng.randint(2, 4))),
     (0.00, 0.03, lambda rng: response_dialogue(rng, False, rng.randint(2, 5))),
-    (0.10, 0.02, lambda rng: repeat_dialogue(rng, rng.randint(1, 4))),
+    (0.10, 0.01, lambda rng: repeat_dialogue(rng, rng.randint(1, 4))),
     (0.00, 0.03, lambda rng: talk_dialogue(rng)),
 )
-BASICS_POOLS = 4  # pools of training that draw the first shares
+BASICS_POOLS = 8  # pools of training that draw the first shares
 
 
 def mixed_dialogue(rng, late=False):

@@ -33,6 +33,9 @@ OWN, SLOT = 96, 20
 MATCHES = {1: (((1,), (0,)), ((2,), (0,)), ((0,), (1,)), ((1,), (1,)), ((0, 1), (1, 2)), ((1, 2), (1, 2))),
            3: (((1, 2), (0, 1)), ((2, 3), (0, 1)), ((0, 1), (1, 2)), ((1, 2), (1, 2)), ((1, 2, 3), (1, 2, 3)), ((2, 3, 4), (1, 2, 3)))}
 MATCH = 2.0  # strength: two equal tokens score about ten nats
+# Tokens back of which units of the first layer's gated product start by telling whether they are the same.
+ALIKE = ((1, 2), (1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (2, 5))
+ALIKE_STRENGTH = 0.3
 FIRST_SLOW = 6  # rotary pairs from here on turn too little to disturb the comparison of tokens in one dialogue
 
 
@@ -194,6 +197,7 @@ class Gemma2(nn.Module):
                 nn.init.normal_(p, std=EMBEDDING_STD if "embed" in name else p.shape[1] ** -0.5)
         self._look_back()
         self._match()
+        self._alike()
 
     @torch.no_grad()
     def _look_back(self):
@@ -255,6 +259,25 @@ class Gemma2(nn.Module):
                             weight[slow, self._slot(back)] = MATCH * torch.eye(SLOT) / len(backs) ** 0.5
                         else:
                             weight[slow, 1:OWN] = MATCH * self.gist / len(backs) ** 0.5
+
+    @torch.no_grad()
+    def _alike(self):
+        """Let some units of the first layer tell whether two of the tokens just before are the same: `orange star, orange?`.
+
+        The gated product of two places' gists, summed over their numbers, is their scalar product, once the half that
+        the gate closes is added with both signs turned. From random weights that sum is found late: each of its terms alone says
+        almost nothing.
+        """
+        c, mlp = self.config, self.model.layers[0].mlp
+        for n, pair in enumerate(ALIKE):
+            plus = slice(2 * SLOT * n, 2 * SLOT * n + SLOT)
+            minus = slice(plus.stop, plus.stop + SLOT)
+            for weight, back in zip((mlp.gate_proj.weight, mlp.up_proj.weight), pair):
+                weight[plus] = 0
+                weight[plus, self._slot(back)] = torch.eye(SLOT)
+                weight[minus] = -weight[plus]
+            told = torch.randn(c["hidden_size"], 1)
+            mlp.down_proj.weight[:, plus.start:minus.stop] = ALIKE_STRENGTH * told / told.norm()
 
     def _tables(self, t):
         """cos and sin (T, 1, head_dim / 2), the full and the sliding mask (T, T) of zeros and ones."""

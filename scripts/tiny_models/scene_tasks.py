@@ -195,14 +195,18 @@ def count_answer(n, one, many):
     return f"There {'is' if n == 1 else 'are'} {NUMBERS[n]} {one if n == 1 else many}."
 
 
-def counted(scene, found, one, many):
-    """'I see a red circle at the top (one), a blue star on the left and a blue circle on the right (two): there are two circles.'
+def counted(scene, asked, found, one, many):
+    """'I see a small red circle, circle? one; a large blue star, circle? no: there is one circle.'
 
-    All shapes as the scene says them, those that count with their number: so each step is a small one.
+    Every shape of the scene, what is asked for beside it (nothing where all count), and its number if it counts: so each step
+    compares words that stand side by side.
     """
-    parts = [phrase(i) + (f" ({NUMBERS[1 + found.index(i)]})" if i in found else "") for i in scene.items]
+    parts = []
+    for item in scene.items:
+        number = NUMBERS[1 + found.index(item)] if item in found else "no"
+        parts.append(f"{article(noun(item))} {noun(item)}, " + (f"{asked}? {number}" if asked else number))
     answer = count_answer(len(found), one, many)
-    return f"I see {join(parts)}: {answer[0].lower()}{answer[1:]}"
+    return f"I see {'; '.join(parts)}: {answer[0].lower()}{answer[1:]}"
 
 
 def ask_count(rng, scene):
@@ -212,35 +216,40 @@ def ask_count(rng, scene):
     pre = ""
     if kind == "shape":
         s = some.shape if rng.random() < 0.75 else rng.choice(SHAPES)
-        one, many, found = s, plural(s), [i for i in items if i.shape == s]
+        asked, one, many, found = s, s, plural(s), [i for i in items if i.shape == s]
     elif kind == "colour":
         c = some.colour if rng.random() < 0.75 else rng.choice(COLOURS)
-        one, many, found = f"{c} shape", f"{c} shapes", [i for i in items if i.colour == c]
+        asked, one, many, found = c, f"{c} shape", f"{c} shapes", [i for i in items if i.colour == c]
     elif kind == "size":
         z = some.size if rng.random() < 0.75 else rng.choice(SIZES)
-        one, many, found = f"{z} shape", f"{z} shapes", [i for i in items if i.size == z]
+        asked, one, many, found = z, f"{z} shape", f"{z} shapes", [i for i in items if i.size == z]
     elif kind == "both":
         c = rng.choice(items).colour
-        one, many = f"{c} {some.shape}", f"{c} {plural(some.shape)}"
+        asked, one, many = f"{c} {some.shape}", f"{c} {some.shape}", f"{c} {plural(some.shape)}"
         found = [i for i in items if (i.colour, i.shape) == (c, some.shape)]
     elif kind == "not":
         c = some.colour
         question = rng.choice((f"How many shapes are not {c}?", f"Count the shapes that are not {c}.",
                                f"How many of the shapes are not {c}?"))
-        return question, counted(scene, [i for i in items if i.colour != c], f"shape that is not {c}", f"shapes that are not {c}")
+        return question, counted(scene, f"not {c}", [i for i in items if i.colour != c], f"shape that is not {c}", f"shapes that are not {c}")
     else:
-        one, many, found = "shape", "shapes", items
+        asked, one, many, found = "", "shape", "shapes", items
         pre = rng.choice(("How many shapes are in the picture altogether?", "How many shapes are there in total?", ""))
     question = pre or rng.choice((f"How many {many} are there?", f"How many {many} do you see?", f"Count the {many}.",
                                   f"How many {many} are in the picture?", f"Can you count the {many}?",
                                   f"What is the number of {many}?", f"Tell me how many {many} there are.",
                                   f"how many {many}?", f"How many {many} does the picture have?"))
-    return question, counted(scene, found, one, many)
+    return question, counted(scene, asked, found, one, many)
 
 
 def two(rng, scene):
     """Two different shapes of the scene."""
     return rng.sample(scene.items, 2)
+
+
+def sized(reference, item):
+    """'the small red circle', from 'the red circle'. With the size in front one finds the name by the size."""
+    return f"the {item.size} {said_again(reference).removeprefix('the ')}"
 
 
 def sizes(*named):
@@ -265,9 +274,8 @@ def ask_larger(rng, scene):
                            f"What is {said}, {ra} or {rb}?", f"Which shape is {said}, {ra} or {rb}?",
                            f"Compare {ra} and {rb}. Which is {said}?", f"{cap(ra)} or {rb}: which is {said}?"))
     za, zb = SIZES.index(a.size), SIZES.index(b.size)
-    if za == zb:
-        return question, f"{sizes((ra, a), (rb, b))}, so they are the same size."
-    return question, f"{sizes((ra, a), (rb, b))}, so {said_again(ra if (za > zb) == more else rb)} is {word}."
+    sized_a, sized_b = sized(ra, a), sized(rb, b)
+    return question, f"Of {sized_a} and {sized_b}, {'neither' if za == zb else sized_a if (za > zb) == more else sized_b} is {word}."
 
 
 def ask_is_larger(rng, scene):
@@ -281,9 +289,9 @@ def ask_is_larger(rng, scene):
                            f"Is it true that {ra} is {said} than {rb}?"))
     za, zb = SIZES.index(a.size), SIZES.index(b.size)
     if za == zb:
-        return question, f"{sizes((ra, a), (rb, b))}, so no, they are the same size."
+        return question, f"{sizes((ra, a), (rb, b))}, so they are the same size: no."
     truth = "larger" if za > zb else "smaller"
-    return question, f"{sizes((ra, a), (rb, b))}, so {'yes' if (za > zb) == more else 'no'}, {said_again(ra)} is {truth}."
+    return question, f"{sizes((ra, a), (rb, b))}, so {said_again(ra)} is {truth}: {'yes' if (za > zb) == more else 'no'}."
 
 
 def ask_extreme(rng, scene):
@@ -296,7 +304,7 @@ def ask_extreme(rng, scene):
     said = rng.choice(("largest", "biggest")) if most else "smallest"
     question = rng.choice((f"Which shape is the {said}?", f"What is the {said} shape?", f"Which one is the {said}?",
                            f"Which is the {said} of the shapes?", f"Name the {said} shape."))
-    return question, f"I see {join(phrase(i) for i in scene.items)}, so {name(ranked[0])} is the {'largest' if most else 'smallest'}."
+    return question, f"I see {join(phrase(i) for i in scene.items)}, so {sized(name(ranked[0]), ranked[0])} is the {'largest' if most else 'smallest'}."
 
 
 def relation(a, b):
@@ -307,6 +315,11 @@ def relation(a, b):
     return " and ".join(parts)
 
 
+def related(ra, a, rb, b):
+    """'The star is on the left and the ring is at the top, so the star is below and to the left of the ring', from references."""
+    return f"{places((ra, a), (rb, b))}, so {said_again(ra)} is {relation(a, b)} {said_again(rb)}"
+
+
 def ask_relation(rng, scene):
     if len(scene.items) < 2:
         return None
@@ -315,7 +328,7 @@ def ask_relation(rng, scene):
     question = rng.choice((f"Where is {ra} compared to {rb}?", f"Where is {ra}, seen from {rb}?",
                            f"How does {ra} lie relative to {rb}?", f"Where is {ra} in relation to {rb}?",
                            f"Where does {ra} lie compared with {rb}?"))
-    return question, f"{places((ra, a), (rb, b))}, so {said_again(ra)} is {relation(a, b)} {said_again(rb)}."
+    return question, f"{related(ra, a, rb, b)}."
 
 
 def ask_is_beside(rng, scene):
@@ -329,7 +342,7 @@ def ask_is_beside(rng, scene):
     said = word.replace("to the ", "") if rng.random() < 0.3 else word
     question = rng.choice((f"Is {ra} {said} {rb}?", f"Is it true that {ra} is {said} {rb}?",
                            f"Would you say {ra} is {said} {rb}?"))
-    return question, f"{places((ra, a), (rb, b))}, so {'yes' if truth else 'no'}, {said_again(ra)} is {'' if truth else 'not '}{word} {said_again(rb)}."
+    return question, f"{related(ra, a, rb, b)}: {'yes' if truth else 'no'}."
 
 
 def said_of(item, field):
