@@ -44,13 +44,13 @@ words, and trains from scratch; no other data or model was used. CPU minutes are
 
 | stage | steps | batch | CPU minutes |
 | --- | ---: | ---: | ---: |
-| text encoder: says from its last hidden states what the caption puts where | {text_steps:,} | {text_batch} | {text_minutes:.0f} |
+| text encoder: its last hidden states say what the caption puts where | {text_steps:,} | {text_batch} | {text_minutes:.0f} |
 | autoencoder: begins as the average colour of 4 x 4 pixels | {vae_steps:,} | {vae_batch} | {vae_minutes:.0f} |
 | UNet: v-prediction with zero terminal signal on {scenes:,} scenes, a tenth of the captions left out | {unet_steps:,} | {unet_batch} | {unet_minutes:.0f} |
 
 | part | |
 | --- | --- |
-| UNet | widths {unet_widths}, one layer per block, cross-attention on the coarsest level |
+| UNet | widths {unet_widths}, one layer per block, cross-attention on the two coarser levels |
 | autoencoder | widths {vae_widths}, 4 channels at a quarter of the picture's width and height |
 | text encoder | CLIP, {layers} layers of {width}, {length} places |
 | scheduler | DDIM, trailing spacing |

@@ -10,8 +10,8 @@ VAE_CONFIG = dict(in_channels=3, out_channels=3, latent_channels=4, sample_size=
                   up_block_types=("UpDecoderBlock2D",) * 3)
 UNET_CONFIG = dict(sample_size=SIZE // 4, in_channels=4, out_channels=4, layers_per_block=1, norm_num_groups=16,
                    block_out_channels=(32, 64, 96), cross_attention_dim=WIDTH, attention_head_dim=4,
-                   down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-                   up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"))
+                   down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+                   up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"))
 TEXT_CONFIG = dict(hidden_size=WIDTH, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, projection_dim=WIDTH,
                    max_position_embeddings=LENGTH, hidden_act="quick_gelu")
 # Zero terminal signal: with any left, every background would be drawn towards the mean brightness of the noise.

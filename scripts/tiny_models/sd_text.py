@@ -1,8 +1,9 @@
 """The stage that teaches the text encoder to read captions, before there is any picture.
 
-Linear heads, thrown away afterwards, say from each last hidden state behind the caption (its end mark and the padding)
-what lies in each place and on which background. The UNet then finds all of it said plainly, in every one of them, and has
-to learn only how it is drawn.
+From place SHORT on, behind the longest caption, each state speaks of one thing: the first of the background, the next ones of
+the nine places and of shapes without a place, and so on again to the end. Linear heads, thrown away afterwards, read them. The
+UNet then finds what belongs to a part of the picture always in the same states, so that its cross-attention only has to learn
+where these are; would every state speak of everything, it would have to learn to tell it apart first.
 """
 import random
 
@@ -14,24 +15,29 @@ from .sd_loop import Loop
 from .sd_parts import WIDTH
 from .sd_tokenizer import LENGTH
 
-STEPS, BATCH = 2800, 64
-SHORT = 32     # no caption is longer; the last part of the training sees all of the padding
-SHORT_PART = 0.85
+STEPS, BATCH = 3200, 64
+SHORT = 32     # no caption is longer
+SHORT_PART = 0.85  # of the training sees only some of the places behind it
 EMPTY = 0.05   # captions of no words
 
 SLOTS = (*POSITIONS, "somewhere", "somewhere else")
 FIELDS = (("colour", (None, *COLOURS)), ("shape", (None, *SHAPES)), ("size", (None, *SIZES)))
-QUESTIONS = [(slot, field, values) for slot in SLOTS for field, values in FIELDS]
-ANSWERS = [len(BACKGROUNDS) + 1] + [len(values) for _, _, values in QUESTIONS]
+THINGS = 1 + len(SLOTS)  # the background and the slots
+ANSWERS = [len(BACKGROUNDS) + 1] + [len(values) for _, values in FIELDS]
 
 
 def answers(scene):
-    """For the background and each of QUESTIONS the number of the right answer, 0 for nothing there or nothing said."""
+    """(THINGS, 4): of each thing the number of the right background, colour, shape and size; 0 for nothing said."""
     free, places = iter(SLOTS[len(POSITIONS):]), {}
     for item in scene.items:
         places[item.position or next(free)] = item
     ground = 0 if scene.background is None else 1 + BACKGROUNDS.index(scene.background)
-    return [ground] + [values.index(getattr(places.get(slot), field, None)) for slot, field, values in QUESTIONS]
+    return [[ground, 0, 0, 0]] + [[0] + [values.index(getattr(places.get(slot), field, None)) for field, values in FIELDS] for slot in SLOTS]
+
+
+def things(places):
+    """Which thing the states at `places` speak of."""
+    return (places - SHORT) % THINGS
 
 
 def captions_of(rng, count, held):
@@ -44,7 +50,7 @@ def captions_of(rng, count, held):
 
 
 def batch(tokenizer, rng, count, held=False):
-    """(ids (count, LENGTH), right answers (count, questions))."""
+    """(ids (count, LENGTH), right answers (count, THINGS, 4))."""
     pairs = captions_of(rng, count, held)
     return tokenize(tokenizer, [text for text, _ in pairs]), torch.tensor([answers(scene) for _, scene in pairs])
 
@@ -55,7 +61,7 @@ def tokenize(tokenizer, texts):
 
 
 class Reader(torch.nn.Module):
-    """The heads: logits of every question's answers, side by side."""
+    """The heads: logits of the background's, colour's, shape's and size's answers."""
 
     def __init__(self):
         super().__init__()
@@ -68,23 +74,19 @@ class Reader(torch.nn.Module):
 def train_text(text, tokenizer, work, seed, processes, log):
     """Leaves the text encoder trained and frozen; returns what it took."""
     torch.manual_seed(seed)
-    reader, end = Reader(), tokenizer.eos_token_id
+    reader = Reader()
 
     def compute(member, step):
         rng = random.Random(f"text {seed} {step} {member}")
         ids, right = batch(tokenizer, rng, BATCH // processes)
-        length = (ids == end).int().argmax(1)  # where the end mark stands
-        places = torch.arange(LENGTH).expand(len(ids), -1)
+        behind = torch.arange(SHORT, LENGTH).expand(len(ids), -1)
         if step < SHORT_PART * STEPS:
-            # Less padding, and it stands anywhere: the first of it behind the caption, the rest up to the last place.
-            rest = torch.tensor([sorted(rng.sample(range(SHORT, LENGTH), 6)) for _ in range(len(ids))])
-            places = torch.cat([places[:, :SHORT], rest], 1)
-            ids = ids.gather(1, places)
-        hidden = text(ids, position_ids=places).last_hidden_state
-        asked = torch.cat([length[:, None], torch.tensor([[rng.randrange(n, ids.shape[1]) for _ in range(4)] for n in length.tolist()])], 1)
-        hidden = hidden.gather(1, asked[:, :, None].expand(-1, -1, WIDTH))
-        return sum(F.cross_entropy(logits.flatten(0, 1), truth.repeat_interleave(asked.shape[1]))
-                   for logits, truth in zip(reader(hidden), right.T))
+            # Less padding is quicker, and teaches the same: the states see the caption, not each other.
+            behind = torch.tensor([sorted(rng.sample(range(SHORT, LENGTH), 8)) for _ in range(len(ids))])
+        places = torch.cat([torch.arange(SHORT).expand(len(ids), -1), behind], 1)
+        hidden = text(ids.gather(1, places), position_ids=places).last_hidden_state[:, SHORT:]
+        truth = right.gather(1, things(behind)[:, :, None].expand(-1, -1, len(ANSWERS)))
+        return sum(F.cross_entropy(logits.flatten(0, 1), truth[:, :, k].flatten()) for k, logits in enumerate(reader(hidden)))
 
     loop = Loop("text encoder", [text, reader], compute, steps=STEPS, lr=2e-3, file=work / "text.pt", processes=processes, log=log, average=0.99)
     loop.run()
@@ -95,9 +97,8 @@ def train_text(text, tokenizer, work, seed, processes, log):
 
 @torch.no_grad()
 def read_right(text, reader, tokenizer, count=400):
-    """The part of held-out captions of which every question is answered rightly at every place behind the caption."""
+    """The part of held-out captions of which every state behind the caption says rightly what it is there for."""
     ids, right = batch(tokenizer, random.Random("text encoder evaluation"), count, held=True)
-    hidden = text(ids).last_hidden_state
-    said = torch.stack([logits.argmax(-1) for logits in reader(hidden)], -1)  # (count, LENGTH, questions)
-    behind = (ids == tokenizer.eos_token_id)[:, :, None]
-    return ((said == right[:, None]) | ~behind).all(-1).all(-1).float().mean().item()
+    hidden = text(ids).last_hidden_state[:, SHORT:]
+    said = torch.stack([logits.argmax(-1) for logits in reader(hidden)], -1)  # (count, places, 4)
+    return (said == right[:, things(torch.arange(SHORT, LENGTH))]).flatten(1).all(1).float().mean().item()
