@@ -36,8 +36,7 @@ Attention::Attention(const Config& c, bool sliding)
   }
 }
 
-at::Tensor Attention::forward(const at::Tensor& x, const Angles& angles,
-                              std::span<nn::LayerCache* const> caches) const {
+at::Tensor Attention::forward(const at::Tensor& x, const Angles& angles, const Attend& attend) const {
   const std::int64_t n = x.size(0);
   auto q = q_proj->forward(x).view({n, spec_.heads, spec_.head_dim});
   auto k = k_proj->forward(x).view({n, spec_.kv_heads, spec_.head_dim});
@@ -49,9 +48,7 @@ at::Tensor Attention::forward(const at::Tensor& x, const Angles& angles,
   const bool local = spec_.window > 0;
   q = nn::rotate(q, local ? angles.local_cos : angles.cos, local ? angles.local_sin : angles.sin);
   k = nn::rotate(k, local ? angles.local_cos : angles.cos, local ? angles.local_sin : angles.sin);
-  const bool run = caches.size() == 1 && n > 1;
-  const auto y = run ? nn::attend_run(q, k, v, *caches[0], spec_) : nn::attend_step(q, k, v, caches, spec_);
-  return o_proj->forward(y.view({n, spec_.heads * spec_.head_dim}));
+  return o_proj->forward(attend(q, k, v, spec_).view({n, spec_.heads * spec_.head_dim}));
 }
 
 Mlp::Mlp(const Config& c) {
@@ -78,8 +75,8 @@ DecoderLayer::DecoderLayer(const Config& c, bool sliding) {
   }
 }
 
-at::Tensor DecoderLayer::forward(at::Tensor x, const Angles& angles, std::span<nn::LayerCache* const> caches) const {
-  auto h = self_attn->forward(input_layernorm->forward(x), angles, caches);  // (N, hidden)
+at::Tensor DecoderLayer::forward(at::Tensor x, const Angles& angles, const Attend& attend) const {
+  auto h = self_attn->forward(input_layernorm->forward(x), angles, attend);  // (N, hidden)
   if (!pre_feedforward_layernorm) {
     // Gemma 1: what the checkpoint calls post_attention_layernorm is the norm before the MLP.
     x = x + h;
@@ -105,11 +102,7 @@ CausalLm::CausalLm(const Config& c)
                                                     : std::make_shared<nn::Linear>(c.hidden_size, c.vocab_size));
 }
 
-Angles CausalLm::angles(const Batch& batch) const {
-  std::vector<std::int64_t> positions;
-  const bool run = batch.caches.size() == 1;
-  for (std::size_t i = 0; i < batch.tokens.size(); ++i)
-    positions.push_back(run ? batch.caches[0]->positions + static_cast<std::int64_t>(i) : batch.caches[i]->positions);
+Angles CausalLm::angles(const std::vector<std::int64_t>& positions) const {
   auto [cos, sin] = rope_.angles(positions);
   auto [local_cos, local_sin] = local_rope_.angles(positions);
   return {cos.to(device()), sin.to(device()), local_cos.to(device()), local_sin.to(device())};
@@ -117,16 +110,22 @@ Angles CausalLm::angles(const Batch& batch) const {
 
 at::Tensor CausalLm::forward(const Batch& batch) const {
   const auto n = static_cast<std::int64_t>(batch.tokens.size());
+  const bool one = batch.caches.size() == 1;
+  std::vector<std::int64_t> positions;
+  for (std::int64_t i = 0; i < n; ++i) positions.push_back(batch.caches[one ? 0 : i]->positions + (one ? i : 0));
   const auto ids =
       at::tensor(at::ArrayRef<std::int32_t>(batch.tokens.data(), batch.tokens.size()), at::kInt).to(device());
   auto x = embed_tokens_->forward(ids);  // (N, hidden)
-  const Angles turned = angles(batch);
+  const Angles turned = angles(positions);
   std::vector<nn::LayerCache*> caches(batch.caches.size());
+  const Attend attend = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const nn::AttentionSpec& spec) {
+    return one && n > 1 ? nn::attend_run(q, k, v, *caches[0], spec) : nn::attend_step(q, k, v, caches, spec);
+  };
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     for (std::size_t s = 0; s < caches.size(); ++s) caches[s] = &batch.caches[s]->layers[i];
-    x = layers_[i]->forward(x, turned, caches);
+    x = layers_[i]->forward(x, turned, attend);
   }
-  for (auto* cache : batch.caches) cache->positions += batch.caches.size() == 1 ? n : 1;
+  for (auto* cache : batch.caches) cache->positions += one ? n : 1;
   return norm_->forward(x);
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -20,16 +22,27 @@ struct Batch {
   std::span<nn::KvCache* const> caches;
 };
 
+/// Whole texts for training, one behind another; positions restart with each, and none sees another. There is no padding.
+struct Documents {
+  at::Tensor tokens;                  ///< (N) int64
+  std::vector<std::int64_t> lengths;  ///< sum to N
+};
+
 /// cos and sin of a pass, for the full and the sliding layers.
 struct Angles {
   at::Tensor cos, sin, local_cos, local_sin;
 };
 
+/// What a layer's rotated queries (N, heads, head_dim), keys and values (N, kv_heads, head_dim) come to: (N, heads,
+/// head_dim). Generating, it goes through a cache, training through whole documents.
+using Attend = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                        const nn::AttentionSpec& spec)>;
+
 class Attention : public nn::Module {
  public:
   Attention(const Config& config, bool sliding);
   /// x: (N, hidden), one row per token of the batch.
-  at::Tensor forward(const at::Tensor& x, const Angles& angles, std::span<nn::LayerCache* const> caches) const;
+  at::Tensor forward(const at::Tensor& x, const Angles& angles, const Attend& attend) const;
 
  private:
   nn::AttentionSpec spec_;
@@ -49,7 +62,7 @@ class Mlp : public nn::Module {
 class DecoderLayer : public nn::Module {
  public:
   DecoderLayer(const Config& config, bool sliding);
-  at::Tensor forward(at::Tensor x, const Angles& angles, std::span<nn::LayerCache* const> caches) const;
+  at::Tensor forward(at::Tensor x, const Angles& angles, const Attend& attend) const;
 
  private:
   std::shared_ptr<Attention> self_attn;
@@ -69,6 +82,13 @@ class CausalLm : public nn::Module {
   /// Logits in f32, (N, vocab), of hidden states (N, hidden): the final soft cap included.
   at::Tensor logits(const at::Tensor& hidden) const;
 
+  /// For training: hidden states after the last norm, (N, hidden), with their graph. With `checkpointing` only the inputs of
+  /// the layers are kept, and backward computes each layer again.
+  at::Tensor forward(const Documents& documents, bool checkpointing) const;
+  /// For training: the SUM over positions of the cross-entropy of targets (n) int64, hidden (n, hidden): a scalar in f32.
+  /// `rows` positions at a time have logits; 0: nn::cross_entropy_rows.
+  at::Tensor loss(const at::Tensor& hidden, const at::Tensor& targets, std::int64_t rows = 0) const;
+
   nn::KvCache new_cache() const;
   /// Takes the positions [begin, begin + count) out of a cache: what follows moves down, its keys rotated to the new places.
   /// Keys and values were computed in sight of what is gone, so the result is close to, not the same as, computing the
@@ -83,7 +103,7 @@ class CausalLm : public nn::Module {
   void set_head_weight(const at::Tensor& weight) { lm_head_->weight.set_data(weight); }
 
  private:
-  Angles angles(const Batch& batch) const;
+  Angles angles(const std::vector<std::int64_t>& positions) const;
 
   Config config_;
   nn::Rope rope_, local_rope_;

@@ -1,0 +1,71 @@
+// The forward pass of training: whole documents with autograd. The layers are those of generation.
+#include <numeric>
+
+#include <ATen/core/grad_mode.h>
+
+#include "models/gemma/model.h"
+#include "nn/checkpoint.h"
+#include "nn/cross_entropy.h"
+#include "nn/document_attention.h"
+
+namespace atelier::models::gemma {
+namespace {
+
+std::vector<std::int64_t> positions_of(const std::vector<std::int64_t>& lengths) {
+  std::vector<std::int64_t> positions;
+  for (const std::int64_t length : lengths) {
+    positions.resize(positions.size() + static_cast<std::size_t>(length));
+    std::iota(positions.end() - length, positions.end(), 0);
+  }
+  return positions;
+}
+
+/// What asks for gradients below a module: its parameters, and the adapters on it.
+std::vector<at::Tensor> trained(const nn::Module& module) {
+  std::vector<at::Tensor> found;
+  const auto add = [&found](const at::Tensor& tensor) {
+    if (tensor.defined() && tensor.requires_grad()) found.push_back(tensor);
+  };
+  for (const auto& parameter : module.parameters()) add(parameter);
+  for (const auto& part : module.modules()) {
+    const auto* linear = part->as<nn::Linear>();
+    if (linear == nullptr) continue;
+    for (const auto& adapter : linear->adapters)
+      for (const at::Tensor* tensor : {&adapter->lora_a, &adapter->lora_b, &adapter->magnitude}) add(*tensor);
+  }
+  return found;
+}
+
+}  // namespace
+
+at::Tensor CausalLm::forward(const Documents& documents, bool checkpointing) const {
+  const Angles turned = angles(positions_of(documents.lengths));
+  // By value: a block that is computed again must still find them.
+  const Attend attend = [lengths = documents.lengths](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                      const nn::AttentionSpec& spec) {
+    return nn::attend_documents(q, k, v, lengths, spec);
+  };
+  auto x = embed_tokens_->forward(documents.tokens);  // (N, hidden)
+  for (const auto& layer : layers_) {
+    if (!checkpointing) {
+      x = layer->forward(x, turned, attend);
+      continue;
+    }
+    const auto block = [layer, turned, attend](const at::Tensor& input) {
+      return layer->forward(input, turned, attend);
+    };
+    x = nn::checkpoint(block, x, trained(*layer));
+  }
+  return norm_->forward(x);
+}
+
+at::Tensor CausalLm::loss(const at::Tensor& hidden, const at::Tensor& targets, std::int64_t rows) const {
+  nn::Head output{.logits = [this](const at::Tensor& x) { return lm_head_->forward(x); },
+                  .parameters = trained(*lm_head_),
+                  .softcap = config_.final_softcap};
+  // A tied head's weight is the embedding's: no parameter of its own.
+  if (config_.tied_head && lm_head_->weight.requires_grad()) output.parameters.push_back(lm_head_->weight);
+  return nn::cross_entropy_sum(hidden, targets, output, rows > 0 ? rows : nn::cross_entropy_rows(config_.vocab_size));
+}
+
+}  // namespace atelier::models::gemma

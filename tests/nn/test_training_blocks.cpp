@@ -1,0 +1,179 @@
+// What training adds to the layers: attention over documents, recomputed blocks, chunked cross-entropy; each beside the plain
+// way to compute it.
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/dropout.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/tanh.h>
+#include <ATen/ops/tensor.h>
+
+#include "nn/checkpoint.h"
+#include "nn/cross_entropy.h"
+#include "nn/document_attention.h"
+#include "support/doctest_last.h"
+#include "support/seeded.h"
+
+namespace {
+
+using namespace atelier;
+
+double difference(const at::Tensor& a, const at::Tensor& b) {
+  if (a.sizes() != b.sizes()) return INFINITY;
+  const double d = (a.detach().to(at::kFloat) - b.detach().to(at::kFloat)).abs().max().item<double>();
+  return std::isnan(d) ? INFINITY : d;
+}
+
+at::Tensor leaf(const std::string& name, at::IntArrayRef shape, double scale = 1) {
+  return test::seeded(name, shape, scale).requires_grad_(true);
+}
+
+/// One document with all scores at once: q (n, heads, d).
+at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const nn::AttentionSpec& spec) {
+  const std::int64_t n = q.size(0), group = spec.heads / spec.kv_heads;
+  const auto keys = k.transpose(0, 1).repeat_interleave(group, 0), values = v.transpose(0, 1).repeat_interleave(group, 0);
+  auto scores = at::matmul(q.transpose(0, 1), keys.transpose(1, 2)) * spec.scale;  // (heads, n, n)
+  if (spec.softcap > 0) scores = at::tanh(scores / spec.softcap) * spec.softcap;
+  const auto i = at::arange(n).unsqueeze(1), j = at::arange(n).unsqueeze(0);
+  auto hidden = j > i;
+  if (spec.window > 0) hidden = hidden.logical_or(j <= i - spec.window);
+  scores = scores.masked_fill(hidden, -std::numeric_limits<float>::infinity());
+  return at::matmul(at::softmax(scores, -1), values).transpose(0, 1);
+}
+
+void seed_torch(std::uint64_t seed) {
+  at::Generator generator = at::globalContext().defaultGenerator(at::kCPU);
+  generator.set_current_seed(seed);
+}
+
+void check_attention(const std::vector<std::int64_t>& lengths, const nn::AttentionSpec& spec, double tolerance) {
+  std::int64_t n = 0;
+  for (const auto length : lengths) n += length;
+  std::vector<at::Tensor> mine, plain;
+  for (auto* inputs : {&mine, &plain}) {
+    inputs->push_back(leaf("q", {n, spec.heads, spec.head_dim}, 3));
+    inputs->push_back(leaf("k", {n, spec.kv_heads, spec.head_dim}, 3));
+    inputs->push_back(leaf("v", {n, spec.kv_heads, spec.head_dim}));
+  }
+  const auto upstream = test::seeded("dy", {n, spec.heads, spec.head_dim});
+  const auto y = nn::attend_documents(mine[0], mine[1], mine[2], lengths, spec);
+  (y * upstream).sum().backward();
+  std::vector<at::Tensor> parts;
+  std::int64_t begin = 0;
+  for (const auto length : lengths) {
+    const auto part = [&](const at::Tensor& x) { return x.narrow(0, begin, length); };
+    parts.push_back(plain_attention(part(plain[0]), part(plain[1]), part(plain[2]), spec));
+    begin += length;
+  }
+  const auto expected = at::cat(parts, 0);
+  (expected * upstream).sum().backward();
+  CHECK(difference(y, expected) < tolerance);
+  for (int i = 0; i < 3; ++i) {
+    CAPTURE(i);
+    CHECK(difference(mine[i].grad(), plain[i].grad()) < tolerance);
+  }
+  const at::NoGradGuard no_grad;
+  CHECK(at::equal(nn::attend_documents(mine[0], mine[1], mine[2], lengths, spec), y.detach()));
+}
+
+}  // namespace
+
+TEST_CASE("attention over documents and its gradients are those of each document alone, all scores at once") {
+  for (const double softcap : {0.0, 2.0})
+    for (const std::int64_t window : {0, 5}) {
+      CAPTURE(softcap);
+      CAPTURE(window);
+      check_attention({1, 12, 5, 30},
+                      {.heads = 4, .kv_heads = 2, .head_dim = 6, .window = window, .scale = 0.4, .softcap = softcap}, 1e-4);
+    }
+}
+
+TEST_CASE("a document that takes several blocks of queries") {
+  for (const std::int64_t window : {0, 37})
+    check_attention({1100},
+                    {.heads = 4, .kv_heads = 1, .head_dim = 4, .window = window, .scale = 0.5, .softcap = 3}, 5e-4);
+}
+
+TEST_CASE("a recomputed block has the gradients of the block, dropout and autocast included") {
+  for (const bool autocast : {false, true}) {
+    CAPTURE(autocast);
+    std::vector<std::vector<at::Tensor>> gradients;
+    std::vector<at::Tensor> values;
+    for (const bool checkpointed : {false, true}) {
+      const auto x = leaf("x", {9, 8}), w = leaf("w", {8, 8}), b = leaf("b", {8});
+      const auto block = [&](const at::Tensor& input) {
+        return at::dropout(at::tanh(at::linear(at::dropout(input, 0.3, true), w, b)), 0.5, true) + input;
+      };
+      seed_torch(5);
+      at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+      at::autocast::set_autocast_enabled(at::kCPU, autocast);
+      auto y = x * 1;
+      for (int i = 0; i < 3; ++i) y = checkpointed ? nn::checkpoint(block, y, {w, b}) : block(y);
+      at::autocast::clear_cache();
+      at::autocast::set_autocast_enabled(at::kCPU, false);
+      const auto after = at::dropout(at::ones({16}), 0.5, true);  // the generator stands where it would
+      y.to(at::kFloat).square().sum().backward();
+      values.push_back(at::cat({y.detach().to(at::kFloat).flatten(), after}));
+      gradients.push_back({x.grad(), w.grad(), b.grad()});
+    }
+    CHECK(at::equal(values[0], values[1]));
+    for (int i = 0; i < 3; ++i) {
+      // Under autocast the plain blocks share one cast of each weight, in whose format their gradients are added up.
+      const double scale = gradients[0][i].abs().max().item<double>();
+      CHECK(difference(gradients[0][i], gradients[1][i]) <= (autocast ? 0.03 * scale : 0));
+    }
+  }
+}
+
+TEST_CASE("a recomputed block whose input needs no gradient still trains its parameters") {
+  const auto x = test::seeded("x", {4, 3});
+  const auto w = leaf("w", {3, 3}), other = leaf("w", {3, 3});
+  nn::checkpoint([&](const at::Tensor& input) { return at::linear(input, w); }, x, {w}).square().sum().backward();
+  at::linear(x, other).square().sum().backward();
+  CHECK(at::equal(w.grad(), other.grad()));
+}
+
+TEST_CASE("chunked cross-entropy and its gradients are the plain ones, with soft cap and a trained head") {
+  const auto targets = at::tensor({3, 0, 18, 3, 7, 11, 2}, at::kLong);
+  for (const double softcap : {0.0, 1.5})
+    for (const bool trained : {false, true}) {
+      const auto x = leaf("x", {7, 6}), w = test::seeded("w", {19, 6}, 2).requires_grad_(trained);
+      auto logits = at::linear(x, w);
+      if (softcap > 0) logits = at::tanh(logits / softcap) * softcap;
+      const auto expected = at::cross_entropy_loss(logits, targets, {}, /*reduction=sum*/ 2);
+      (expected * 0.3).backward();
+      for (const std::int64_t rows : {1, 3, 7, 100}) {
+        CAPTURE(softcap);
+        CAPTURE(trained);
+        CAPTURE(rows);
+        const auto own_x = leaf("x", {7, 6}), own_w = test::seeded("w", {19, 6}, 2).requires_grad_(trained);
+        const nn::Head head{[&](const at::Tensor& h) { return at::linear(h, own_w); }, {own_w}, softcap};
+        const auto loss = nn::cross_entropy_sum(own_x, targets, head, rows);
+        CHECK((loss.scalar_type() == at::kFloat));
+        CHECK(difference(loss, expected) < 1e-5);
+        (loss * 0.3).backward();
+        CHECK(difference(own_x.grad(), x.grad()) < 1e-6);
+        if (trained) CHECK(difference(own_w.grad(), w.grad()) < 1e-6);
+        const at::NoGradGuard no_grad;
+        CHECK(difference(nn::cross_entropy_sum(own_x, targets, head, rows), expected) < 1e-5);
+      }
+    }
+}
+
+TEST_CASE("the rows of a chunk keep its logits at 64 MiB") {
+  CHECK(nn::cross_entropy_rows(256000) == 65);
+  CHECK(nn::cross_entropy_rows(std::int64_t{1} << 30) == 1);
+  CHECK(nn::cross_entropy_rows(4096) == 4096);
+}
