@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "text/function_calls.h"
+#include "text/conversation.h"
 
 namespace atelier::pipelines {
 namespace {
@@ -16,55 +16,9 @@ using base::Json;
 using text::Segment;
 using text::TokenId;
 
-/// The system text put before the first user text, as Gemma 3's own template does, for templates that know no such role.
-Json fold_system(const Json& messages) {
-  Json folded = Json::array();
-  std::string system;
-  for (const Json& message : messages) {
-    if (message.value("role", "") == "system" && message.contains("content") && message["content"].is_string()) {
-      system += message["content"].get<std::string>() + "\n\n";
-    } else if (!system.empty() && message.value("role", "") == "user" && message.contains("content") &&
-               message["content"].is_string()) {
-      Json user = message;
-      user["content"] = system + message["content"].get<std::string>();
-      folded.push_back(user);
-      system.clear();
-    } else {
-      folded.push_back(message);
-    }
-  }
-  return folded;
-}
-
-bool has_system(const Json& messages) {
-  return messages.is_array() && !messages.empty() && messages[0].is_object() &&
-         messages[0].value("role", "") == "system";
-}
-
-/// The folder's template, or FunctionGemma's where there are tools that the folder's has no place for.
-std::shared_ptr<const text::ChatTemplate> template_for(const TextModel& model, const Json& tools) {
-  if (!tools.is_array() || tools.empty() || model.chat_template->mentions("tools")) return model.chat_template;
-  if (!text::knows_function_calls(*model.tokenizer))
-    throw Error(ExitCode::unavailable, "--tools: this model knows no function calls",
-                "FunctionGemma does, and the small model that ships with the project");
-  return text::ChatTemplate::builtin("functiongemma");
-}
-
 std::vector<Segment> render(const TextModel& model, const Json& messages, const PromptOptions& options) {
-  text::ChatTemplate::Variables variables;
-  variables.tools = options.tools;
-  variables.add_generation_prompt = options.open_reply;
-  const auto chat_template = template_for(model, options.tools);
-  variables.bos_token = std::string(model.tokenizer->piece(model.tokenizer->bos()));
-  variables.eos_token = std::string(model.tokenizer->piece(model.tokenizer->eos()));
-  if (has_system(messages)) {
-    try {
-      return chat_template->render(messages, variables);
-    } catch (const Error&) {
-      return chat_template->render(fold_system(messages), variables);
-    }
-  }
-  return chat_template->render(messages, variables);
+  return text::render_conversation({*model.chat_template, *model.tokenizer}, messages, options.tools,
+                                   options.open_reply);
 }
 
 /// Cuts from the tokens marked as content until the prompt fits; the turn markers around them stay.

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/json.h"
+#include "io/weight_source.h"
+#include "models/gemma/model.h"
+#include "models/gemma/names.h"
+
+namespace atelier::test {
+
+/// A tiny random Gemma of tests/data/gemma in f32, its weights its own (not the file's pages).
+inline std::shared_ptr<models::gemma::CausalLm> load_gemma(const std::string& name) {
+  const std::string folder = std::string(ATELIER_TEST_DATA) + "/gemma/" + name;
+  const auto config = models::gemma::parse_config(base::read_json_file(folder + "/config.json"), "config.json");
+  auto model = std::make_shared<models::gemma::CausalLm>(config);
+  const auto source = io::WeightSource::open(folder);
+  nn::load_parameters(*model, *source, models::gemma::Names(*source, config.tied_head), at::kFloat, at::kCPU);
+  for (auto& parameter : model->named_parameters()) parameter.value().set_data(parameter.value().clone());
+  return model;
+}
+
+}  // namespace atelier::test
