@@ -69,17 +69,20 @@ void add_model_options(CLI::App& app, CommonOptions& options) {
   app.add_flag("--plan", options.plan, "Print as JSON what the run would load and need; load nothing")->group(group);
 }
 
-void add_run_options(CLI::App& app, CommonOptions& options) {
+void add_run_options(CLI::App& app, CommonOptions& options, bool batches) {
   const std::string group = "Input and output";
   app.add_option("-s,--seed", options.seed,
-                 "Seed; result i of a run uses seed + i (left out, one is drawn and recorded)")
+                 batches ? "Seed; result i of a run uses seed + i (left out, one is drawn and recorded)"
+                         : "Seed of everything that is drawn (left out, one is drawn and recorded)")
       ->group(group);
   app.add_flag("--json", options.json, "Print one JSON object per result, one per line")->group(group);
-  app.add_option("--jobs", options.jobs, "Run every line of a JSON Lines file (- is stdin) with the model loaded once")
-      ->type_name("FILE")
-      ->group(group);
-  app.add_flag("--resume", options.resume, "With --jobs: skip the jobs whose record or output is already there")
-      ->group(group);
+  if (batches) {
+    app.add_option("--jobs", options.jobs, "Run every line of a JSON Lines file (- is stdin) with the model loaded once")
+        ->type_name("FILE")
+        ->group(group);
+    app.add_flag("--resume", options.resume, "With --jobs: skip the jobs whose record or output is already there")
+        ->group(group);
+  }
   app.add_option("--manifest", options.manifest, "Write what ran to this file: options, hashes, seeds, timings")
       ->type_name("FILE")
       ->group(group);
@@ -108,7 +111,15 @@ std::optional<std::uint64_t> CommonOptions::max_ram_bytes() const {
 void add_common_options(CLI::App& app, CommonOptions& options, const std::string& example) {
   if (auto* tool = dynamic_cast<ToolParser*>(&app)) tool->common = &options;
   add_model_options(app, options);
-  add_run_options(app, options);
+  add_run_options(app, options, true);
+  add_message_options(app, options);
+  add_print_and_exit(app, example);
+}
+
+void add_trainer_options(CLI::App& app, CommonOptions& options, const std::string& example) {
+  if (auto* tool = dynamic_cast<ToolParser*>(&app)) tool->common = &options;
+  add_model_options(app, options);
+  add_run_options(app, options, false);
   add_message_options(app, options);
   add_print_and_exit(app, example);
 }

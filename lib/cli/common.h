@@ -36,6 +36,9 @@ struct CommonOptions {
 /// the exit codes at its end). `options` must outlive the parser.
 void add_common_options(CLI::App& app, CommonOptions& options, const std::string& example);
 
+/// The same for a trainer, which has one result: without --jobs and its --resume.
+void add_trainer_options(CLI::App& app, CommonOptions& options, const std::string& example);
+
 /// A flag that may be given several times and collects texts, each taken as it is: CLI11's own vectors split "[a,b]",
 /// drop "{}", and swallow the arguments that follow.
 CLI::Option* add_list(CLI::App& app, const std::string& names, std::vector<std::string>& target,

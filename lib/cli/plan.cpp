@@ -11,8 +11,13 @@ namespace atelier::cli {
 
 std::uint64_t Plan::total() const {
   constexpr auto all = std::numeric_limits<std::uint64_t>::max();
-  const auto partial = base::checked_add(weights, cache);
-  return partial ? base::checked_add(*partial, activations).value_or(all) : all;
+  std::uint64_t sum = 0;
+  for (const std::uint64_t part : {weights, cache, activations, optimizer}) {
+    const auto more = base::checked_add(sum, part);
+    if (!more) return all;
+    sum = *more;
+  }
+  return sum;
 }
 
 bool Plan::fits() const { return !max_ram || total() <= *max_ram; }
@@ -20,8 +25,9 @@ bool Plan::fits() const { return !max_ram || total() <= *max_ram; }
 base::Json plan_json(const Plan& plan) {
   base::Json model = {
       {"family", plan.family}, {"files", plan.files}, {"tensors", plan.tensors}, {"parameters", plan.parameters}};
-  base::Json bytes = {
-      {"weights", plan.weights}, {"cache", plan.cache}, {"activations", plan.activations}, {"total", plan.total()}};
+  base::Json bytes = {{"weights", plan.weights}, {"cache", plan.cache}, {"activations", plan.activations}};
+  if (plan.optimizer > 0) bytes["optimizer"] = plan.optimizer;
+  bytes["total"] = plan.total();
   return {{"model", std::move(model)},
           {"missing", plan.missing},
           {"unused", plan.unused},
@@ -38,8 +44,9 @@ void require_fit(const Plan& plan) {
   throw base::Error(
       base::ExitCode::out_of_memory,
       fmt::format("the run needs about {}, --max-ram is {}", human_bytes(plan.total()), human_bytes(*plan.max_ram)),
-      fmt::format("weights {}, cache {}, activations {}", human_bytes(plan.weights), human_bytes(plan.cache),
-                  human_bytes(plan.activations)));
+      fmt::format("weights {}, cache {}, activations {}{}", human_bytes(plan.weights), human_bytes(plan.cache),
+                  human_bytes(plan.activations),
+                  plan.optimizer > 0 ? fmt::format(", gradients and optimiser {}", human_bytes(plan.optimizer)) : ""));
 }
 
 std::string human_bytes(std::uint64_t bytes) {

@@ -17,13 +17,14 @@ struct Plan {
   std::uint64_t parameters = 0;    ///< elements of the tensors that the model uses
   std::vector<std::string> missing, unused;
   std::uint64_t weights = 0, cache = 0, activations = 0;  ///< bytes
+  std::uint64_t optimizer = 0;                            ///< bytes of gradients and optimiser states, of a training
   std::optional<std::uint64_t> max_ram;                   ///< bytes; nothing: no limit was set
 
-  std::uint64_t total() const;  ///< weights + cache + activations; saturates
+  std::uint64_t total() const;  ///< all of these; saturates
   bool fits() const;            ///< within max_ram; without a limit always
 };
 
-/// The object that --plan prints.
+/// The object that --plan prints. `bytes` has "optimizer" where there is one.
 base::Json plan_json(const Plan& plan);
 
 /// For --plan: 0, or 71 where the run would not fit.

@@ -8,6 +8,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include "base/error.h"
@@ -15,6 +16,7 @@
 #include "models/adapters/peft.h"
 #include "models/gemma/names.h"
 #include "nn/kernels/kernels.h"
+#include "nn/nf4.h"
 #include "pipelines/generation.h"
 
 namespace atelier::pipelines {
@@ -50,6 +52,39 @@ std::string builtin_template(models::gemma::Generation generation) {
   }
 }
 
+TextModelFiles open_config(const std::string& path, const Placement& placement) {
+  TextModelFiles files;
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) throw Error(ExitCode::no_input, fmt::format("{}: no such file or folder", path));
+  const bool is_folder = fs::is_directory(path, ignored);
+  files.folder = is_folder ? path : fs::path(path).parent_path().string();
+  if (files.folder.empty()) files.folder = ".";
+  const std::string config_path = files.folder + "/config.json";
+  if (!fs::exists(config_path, ignored))
+    throw Error(
+        ExitCode::no_input, fmt::format("{}: no config.json", files.folder),
+        "--model wants a Hugging Face folder, or a .safetensors file with config.json and the tokenizer beside it");
+  files.config_json = base::read_json_file(config_path);
+  files.config = models::gemma::parse_config(files.config_json, config_path);
+  files.device = resolve_device(placement.device);
+  return files;
+}
+
+/// Everything but the weights.
+std::shared_ptr<TextModel> without_weights(const TextModelFiles& files) {
+  auto model = std::make_shared<TextModel>();
+  const TextParts parts = TextParts::open(files);
+  model->folder = files.folder;
+  model->tokenizer = parts.tokenizer;
+  model->chat_template = parts.chat_template;
+  model->instruction_tuned = parts.instruction_tuned;
+  model->stop_ids = models::gemma::read_stop_ids(files.folder, files.config_json);
+  model->bos = model->tokenizer->bos();
+  model->context = files.config.max_positions;
+  model->network = std::make_shared<CausalLm>(files.config);
+  return model;
+}
+
 }  // namespace
 
 at::Device resolve_device(const std::string& name) {
@@ -67,43 +102,40 @@ at::Device resolve_device(const std::string& name) {
 }
 
 TextModelFiles TextModelFiles::open(const std::string& path, const Placement& placement) {
-  TextModelFiles files;
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) throw Error(ExitCode::no_input, fmt::format("{}: no such file or folder", path));
-  const bool is_folder = fs::is_directory(path, ignored);
-  files.folder = is_folder ? path : fs::path(path).parent_path().string();
-  if (files.folder.empty()) files.folder = ".";
-  const std::string config_path = files.folder + "/config.json";
-  if (!fs::exists(config_path, ignored))
-    throw Error(
-        ExitCode::no_input, fmt::format("{}: no config.json", files.folder),
-        "--model wants a Hugging Face folder, or a .safetensors file with config.json and the tokenizer beside it");
-  files.config_json = base::read_json_file(config_path);
-  files.config = models::gemma::parse_config(files.config_json, config_path);
+  TextModelFiles files = open_config(path, placement);
   files.weights = io::WeightSource::open(path);
-  files.device = resolve_device(placement.device);
   files.dtype = resolve_dtype(
       placement.dtype, checkpoint_dtype(*files.weights, Names(*files.weights, files.config.tied_head)), files.device);
   return files;
 }
 
-std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files) {
+TextModelFiles TextModelFiles::open_untrained(const std::string& folder, const Placement& placement) {
+  TextModelFiles files = open_config(folder, placement);
+  files.dtype = resolve_dtype(placement.dtype, at::kFloat, files.device);
+  return files;
+}
+
+TextParts TextParts::open(const TextModelFiles& files) {
+  TextParts parts;
+  parts.tokenizer = text::Tokenizer::open(files.folder);
+  parts.chat_template = text::ChatTemplate::from_folder(files.folder);
+  parts.instruction_tuned = parts.chat_template != nullptr;
+  if (!parts.chat_template)
+    parts.chat_template = text::ChatTemplate::builtin(builtin_template(files.config.generation));
+  return parts;
+}
+
+std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files, bool nf4) {
   const auto start = std::chrono::steady_clock::now();
   const at::NoGradGuard no_grad;
-  auto model = std::make_shared<TextModel>();
-  model->folder = files.folder;
-  model->tokenizer = text::Tokenizer::open(files.folder);
-  model->chat_template = text::ChatTemplate::from_folder(files.folder);
-  model->instruction_tuned = model->chat_template != nullptr;
-  if (!model->chat_template)
-    model->chat_template = text::ChatTemplate::builtin(builtin_template(files.config.generation));
-  model->stop_ids = models::gemma::read_stop_ids(files.folder, files.config_json);
-  model->bos = model->tokenizer->bos();
-  model->context = files.config.max_positions;
-  model->network = std::make_shared<CausalLm>(files.config);
+  auto model = without_weights(files);
   const Names names(*files.weights, files.config.tied_head);
   names.note_ignored(*files.weights);
-  nn::load_parameters(*model->network, *files.weights, names, files.dtype, files.device);
+  if (nf4) {
+    nn::load_nf4(*model->network, *files.weights, names, files.dtype, files.device, "model.layers.");
+  } else {
+    nn::load_parameters(*model->network, *files.weights, names, files.dtype, files.device);
+  }
   for (const TextAdapter& adapter : files.adapters)
     models::adapters::load_peft(*model->network, adapter.folder, adapter.scale);
   model->load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -118,6 +150,18 @@ std::vector<std::string> adapter_identities(const TextModelFiles& files) {
       identity += " " + base::sha256_file(file);
   }
   return identities;
+}
+
+std::shared_ptr<const TextModel> TextModel::begin(const TextModelFiles& files, const at::Generator& generator) {
+  const at::NoGradGuard no_grad;
+  auto model = without_weights(files);
+  const double range = base::JsonFields(files.config_json, "config.json").number_or("initializer_range", 0, 10, 0.02);
+  for (auto& entry : model->network->named_parameters()) {
+    at::Tensor weight = at::zeros(entry.value().sizes(), at::kFloat);
+    if (weight.dim() > 1) weight.normal_(0, range, generator);
+    entry.value().set_data(weight.to(files.device, files.dtype));
+  }
+  return model;
 }
 
 std::vector<text::TokenId> stop_ids_of(const TextModel& model, bool chat, bool functions) {

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include <ATen/core/Generator.h>
+
 #include "io/weight_source.h"
 #include "models/gemma/model.h"
 #include "text/chat_template.h"
@@ -41,6 +43,17 @@ struct TextModelFiles {
   /// `path`: a Hugging Face folder, or one .safetensors file with config.json and tokenizer beside it. Error(no_input) where
   /// a part is missing, Error(data) where one is malformed, Error(usage) for fp16, whose range Gemma's activations leave.
   static TextModelFiles open(const std::string& path, const Placement& placement);
+  /// The same of a folder that needs no weights (`weights` is null): a model to be trained from nothing. `dtype` auto: f32.
+  static TextModelFiles open_untrained(const std::string& folder, const Placement& placement);
+};
+
+/// What a model folder has for text: everything but the network.
+struct TextParts {
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<const text::ChatTemplate> chat_template;  ///< the folder's, or the family's own
+  bool instruction_tuned = false;                           ///< the folder brings a chat template
+
+  static TextParts open(const TextModelFiles& files);
 };
 
 /// A loaded Gemma with its tokenizer and chat template.
@@ -55,7 +68,10 @@ struct TextModel {
   std::int64_t context = 0;  ///< max_position_embeddings
   double load_seconds = 0;
 
-  static std::shared_ptr<const TextModel> load(const TextModelFiles& files);
+  /// `nf4`: the layers' weights in 4 bits, to train adapters on (QLoRA); embedding, norms and head stay in files.dtype.
+  static std::shared_ptr<const TextModel> load(const TextModelFiles& files, bool nf4 = false);
+  /// Begins where transformers begins: matrices normal with config.json's initializer_range (0.02), norms at 1, biases 0.
+  static std::shared_ptr<const TextModel> begin(const TextModelFiles& files, const at::Generator& generator);
 };
 
 /// What tells a model's adapters apart, one text for each: hashes of their files, and their scales.

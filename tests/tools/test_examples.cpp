@@ -81,3 +81,21 @@ TEST_CASE("cached-summary.sh") {
   const Result json = example("cached-summary.sh", {file, "Hello!", "--json"}, {}, env);
   CHECK(base::parse_json(json.out, "record")["usage"]["cached_tokens"] >= 128);
 }
+
+TEST_CASE("finetune/nightly.sh, an epoch of it: an adapter that is better, and a second call that leaves it alone") {
+  const TempFolder folder;
+  const std::string script = std::string(ATELIER_MODELS) + "/../finetune/nightly.sh";
+  const auto nightly = [&] {
+    return run({.program = "/bin/bash",
+                .args = {script, folder.file("run"), "--epochs", "1", "--eval-every", "0", "--early-stop", "0"},
+                .env = {{"BIN", std::filesystem::path(tool("gemma-finetune")).parent_path()}},
+                .timeout = std::chrono::seconds(120)});
+  };
+  const Result first = nightly();
+  CAPTURE(first.err);
+  REQUIRE(first.code == 0);
+  CHECK(first.out.find("held-out pictures found: ") != std::string::npos);
+  const auto time = std::filesystem::last_write_time(folder.file("run/adapter/adapter_model.safetensors"));
+  CHECK(nightly().code == 0);
+  CHECK(std::filesystem::last_write_time(folder.file("run/adapter/adapter_model.safetensors")) == time);
+}

@@ -1,0 +1,276 @@
+#include "cli/finetune.h"
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+
+#include <ATen/Context.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/seed.h"
+#include "cli/default_model.h"
+#include "cli/finetune_model.h"
+#include "cli/finetune_output.h"
+#include "cli/finetune_samples.h"
+#include "cli/output.h"
+#include "train/run_state.h"
+#include "train/text/task.h"
+
+namespace atelier::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using base::Error;
+using base::ExitCode;
+using base::Json;
+using train::RunResult;
+using train::text_data::Dataset;
+using train::text_data::RowKind;
+using train::text_data::RowOptions;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+RowOptions row_options(const FinetuneOptions& o, std::shared_ptr<const text::Tokenizer> tokenizer,
+                       std::shared_ptr<const text::ChatTemplate> chat_template) {
+  return {std::move(tokenizer), std::move(chat_template), o.mask_prompt != "false", o.special};
+}
+
+/// What a user should know of the rows before a night is spent on them.
+void warn_of(const Dataset& data, const std::string& path, const FinetuneOptions& o) {
+  const auto& report = data.report();
+  if (report.too_long > 0)
+    base::log_warning(fmt::format("{}: {} of {} rows have more than {} tokens and are {}", path, report.too_long, report.rows,
+                                  o.max_seq_len, o.on_long == "drop" ? "left out" : "cut"));
+  if (report.dropped > 0 && o.on_long != "drop")
+    base::log_warning(fmt::format("{}: of {} rows nothing that is learnt is left within {} tokens; they are left out", path,
+                                  report.dropped, o.max_seq_len));
+  if (o.mask_prompt == "true" && report.kind == RowKind::text)
+    throw Error(ExitCode::usage, "--mask-prompt true: text rows have no prompt");
+}
+
+std::string end_name(RunResult::End end) {
+  return end == RunResult::End::finished ? "finished" : end == RunResult::End::early_stopped ? "early_stopped" : "was_finished";
+}
+
+class Run {
+ public:
+  explicit Run(const FinetuneOptions& options) : o_(options) {}
+
+  int go() {
+    check_finetune_flags(o_);
+    if (o_.check) return check_data();
+    const TraineeFiles trainee = open_trainee(o_);
+    check_adapter_flags(o_, trainee.files);
+    if (o_.common.plan || o_.common.max_ram_bytes()) {
+      const Plan plan = finetune_plan(o_, trainee);
+      if (o_.common.plan) {
+        output_.record(plan_json(plan));
+        return plan_exit_code(plan);
+      }
+      require_fit(plan);
+    }
+    check_output_folder(o_, trainee.files.folder);
+    choose_seed();
+    return train(trainee);
+  }
+
+ private:
+  int check_data() {
+    const auto parts = text_parts_of(pipelines::TextModelFiles::open_untrained(model_or_default(o_.common.model), {}));
+    Json report = Dataset(o_.data, parts, dataset_options(o_, 0)).report().json();
+    report["data"] = o_.data;
+    Json held_out;
+    if (!o_.eval_data.empty()) {
+      held_out = Dataset(o_.eval_data, parts, held_out_options(o_)).report().json();
+      held_out["data"] = o_.eval_data;
+    }
+    for (const Json& one : {report, held_out}) {
+      if (one.is_null()) continue;
+      if (o_.common.json) {
+        output_.record(one);
+      } else {
+        output_.text(report_text(one));
+        output_.end_text();
+      }
+    }
+    return 0;
+  }
+
+  /// Tokenizer and template as a loaded model would have them.
+  RowOptions text_parts_of(const pipelines::TextModelFiles& files) const {
+    const auto parts = pipelines::TextParts::open(files);
+    return row_options(o_, parts.tokenizer, parts.chat_template);
+  }
+
+  static std::string report_text(const Json& r) {
+    const auto& l = r["lengths"];
+    return fmt::format(
+        "{}: {} {} rows, {} trained on\n"
+        "tokens: {}; supervised: {} ({:.1f} %)\n"
+        "tokens of a row: least {}, median {}, mean {:.1f}, 95 % up to {}, most {}\n"
+        "longer than the limit: {}; left out: {}\n"
+        "sequences of an epoch: {}\n"
+        "supervised ends of turns: {}, of texts: {}\n",
+        base::printable(r["data"].get<std::string>()), r["rows"].get<std::int64_t>(), r["kind"].get<std::string>(),
+        r["kept"].get<std::int64_t>(), r["tokens"].get<std::int64_t>(), r["supervised_tokens"].get<std::int64_t>(),
+        100 * r["supervised_share"].get<double>(), l["min"].get<std::int64_t>(), l["median"].get<std::int64_t>(),
+        l["mean"].get<double>(), l["p95"].get<std::int64_t>(), l["max"].get<std::int64_t>(), r["too_long"].get<std::int64_t>(),
+        r["dropped"].get<std::int64_t>(), r["sequences"].get<std::int64_t>(), r["end_of_turns"].get<std::int64_t>(),
+        r["end_of_texts"].get<std::int64_t>());
+  }
+
+  /// A run that is gone on with keeps its seed, so that the same command without one goes on with it.
+  void choose_seed() {
+    seed_ = o_.common.seed.value_or(0);
+    if (!o_.common.seed) {
+      const Json saved = o_.train.overwrite ? Json() : saved_settings(o_.output, o_.train.resume);
+      const bool known = saved.is_object() && saved.contains("seed") && saved["seed"].is_number_integer();
+      seed_ = known ? saved["seed"].get<std::uint64_t>() : base::draw_seed();
+    }
+    o_.common.record->seeds = {seed_};
+  }
+
+  int train(const TraineeFiles& trainee) {
+    const Clock::time_point start = Clock::now();
+    const RowOptions rows = text_parts_of(trainee.files);
+    const auto data = std::make_shared<Dataset>(o_.data, rows, dataset_options(o_, seed_));
+    warn_of(*data, o_.data, o_);
+    std::shared_ptr<Dataset> held_out;
+    if (!o_.eval_data.empty()) {
+      held_out = std::make_shared<Dataset>(o_.eval_data, rows, held_out_options(o_));
+      warn_of(*held_out, o_.eval_data, o_);
+      if (held_out->report().kind != data->report().kind)
+        throw Error(ExitCode::data, fmt::format("{} has rows of another kind than {}", o_.eval_data, o_.data));
+    }
+    const Json settings = settings_of(trainee, *data, held_out.get());
+    Trainee model = make_trainee(o_, trainee.files, seed_);
+    std::optional<SampleWriter> samples;
+    if (!o_.sample_prompts.empty()) {
+      const auto mode = data->report().kind == RowKind::messages ? pipelines::PromptMode::chat : pipelines::PromptMode::raw;
+      samples.emplace(o_.sample_prompts, o_.output + "/samples", model.model, mode, o_.sample_tokens);
+    }
+    train::text_data::TextTask task(model.model->network, model.parameters, data, held_out,
+                                    task_options(model, samples ? &*samples : nullptr));
+    train::LoopOptions options = loop_options(o_.train, o_.output, steps_of(o_.train, task.steps_per_epoch()));
+    options.precision = trainee.precision;
+    options.settings = settings;
+    base::log_info(fmt::format("{} steps, {} of {} numbers trained, {} tokens an epoch", options.steps, model.trained(),
+                               trainee.files.config.parameters(), data->report().tokens));
+    if (o_.train.overwrite) remove_output(o_);
+    at::manual_seed(seed_);
+    Json& timings = o_.common.record->timings;
+    timings["load_s"] = seconds_since(start);
+    const Clock::time_point begin = Clock::now();
+    const RunResult result = train::train(task, options);
+    timings["train_s"] = seconds_since(begin);
+    return finish(trainee, model, result, options, *data);
+  }
+
+  train::text_data::TextTaskOptions task_options(const Trainee& trainee, const SampleWriter* samples) const {
+    train::text_data::TextTaskOptions options;
+    options.accumulation = o_.train.accumulation;
+    options.checkpointing = o_.train.checkpointing;
+    if (trainee.adapter) {
+      const auto* adapter = &*trainee.adapter;
+      options.set_training = [adapter](bool training) { adapter->set_training(training); };
+      options.write_checkpoint = [adapter](const std::string& folder) { save_peft(folder, *adapter); };
+    }
+    if (samples != nullptr) options.after_evaluation = [samples](std::int64_t step) { samples->write(step); };
+    return options;
+  }
+
+  Json settings_of(const TraineeFiles& trainee, const Dataset& data, const Dataset* held_out) const {
+    Json settings = {{"tool", "gemma-finetune"}, {"model", model_fingerprint(trainee.files)}, {"init", o_.init},
+                     {"data", data.sha256()},    {"method", o_.method},                       {"seed", seed_}};
+    settings["eval_data"] = held_out != nullptr ? Json(held_out->sha256()) : Json("");
+    settings["precision"] = trainee.precision == train::Precision::fp32 ? "fp32" : "bf16";
+    settings["dtype"] = trainee.files.dtype == at::kFloat ? "fp32" : "bf16";
+    const Json own = {{"rank", o_.rank}, {"alpha", o_.alpha}, {"dropout", o_.dropout},
+                      {"target_modules", o_.target_modules}, {"rank_pattern", o_.rank_patterns},
+                      {"alpha_pattern", o_.alpha_patterns}, {"rslora", o_.rslora}, {"use_dora", o_.use_dora},
+                      {"init_adapter", o_.init_adapter}, {"max_seq_len", o_.max_seq_len}, {"on_long", o_.on_long},
+                      {"packing", o_.packing}, {"group_by_length", o_.group_by_length}, {"shuffle", !o_.no_shuffle},
+                      {"mask_prompt", o_.mask_prompt}, {"special", o_.special}};
+    const Json shared = train_settings(o_.train);
+    for (const Json* part : {&own, &shared})
+      for (const auto& [key, value] : part->items()) settings[key] = value;
+    return settings;
+  }
+
+  bool writes_best() const { return o_.best || o_.require_improvement || o_.train.early_stop > 0; }
+
+  int finish(const TraineeFiles& trainee, Trainee& model, const RunResult& result, const train::LoopOptions& options,
+             const Dataset& data) {
+    const bool improved = result.best_step > 0;
+    if (o_.require_improvement && !improved) {
+      remove_output(o_);
+      throw Error(ExitCode::condition,
+                  fmt::format("no evaluation was better than the one before the first step: loss {:.4f}; no {} is written",
+                              result.first_eval.value_or(0), model.adapter ? "adapter" : "model"),
+                  "metrics.jsonl has them all; the checkpoints are kept");
+    }
+    if (writes_best() && !improved)
+      base::log_warning("no evaluation was better than the one before the first step; the last weights are written");
+    const std::int64_t step = writes_best() && improved ? result.best_step : result.steps;
+    const bool there = result.end == RunResult::End::was_finished && output_is_there(o_);
+    if (!there) {
+      take_weights(model, train::Checkpoints(o_.output).path(step));
+      write_output(o_, trainee, model);
+    }
+    for (const std::string& file : output_files(o_)) o_.common.record->outputs.push_back(file);
+    report(model, result, options, data, step);
+    return 0;
+  }
+
+  /// The averaged weights of a checkpoint where it has them.
+  static void take_weights(Trainee& trainee, const std::string& checkpoint) {
+    const at::NoGradGuard no_grad;
+    const train::RunState state = train::Checkpoints::load(checkpoint);
+    const auto& saved = state.ema.empty() ? state.weights : state.ema;
+    for (auto& parameter : trainee.parameters) parameter.tensor.copy_(saved.at(parameter.name));
+    if (trainee.adapter) trainee.adapter->set_training(false);
+  }
+
+  void report(const Trainee& model, const RunResult& result, const train::LoopOptions& options, const Dataset& data,
+              std::int64_t written) {
+    if (!o_.common.json) {
+      output_.text(o_.output + "\n");
+      output_.end_text();
+      return;
+    }
+    Json record = {{"output", o_.output},
+                   {"method", o_.method},
+                   {"end", end_name(result.end)},
+                   {"steps", result.steps},
+                   {"written_step", written},
+                   {"rows", data.report().kept},
+                   {"trained_parameters", model.trained()},
+                   {"loss", result.loss}};
+    if (result.first_eval) record["first_eval_loss"] = *result.first_eval;
+    if (result.best_eval) record["best_eval_loss"] = *result.best_eval;
+    if (result.best_eval) record["best_step"] = result.best_step;
+    record["seed"] = seed_;
+    record["lr"] = options.lr;
+    if (o_.merge) record["merged"] = merged_folder(o_);
+    record["timings"] = o_.common.record->timings;
+    record["peak_rss_bytes"] = base::peak_rss_bytes();
+    output_.record(record);
+  }
+
+  const FinetuneOptions& o_;
+  Output output_;
+  std::uint64_t seed_ = 0;
+};
+
+}  // namespace
+
+int run_finetune(const FinetuneOptions& options) { return Run(options).go(); }
+
+}  // namespace atelier::cli
