@@ -26,9 +26,9 @@ std::vector<at::Tensor> trained(const nn::Module& module) {
   const auto add = [&found](const at::Tensor& tensor) {
     if (tensor.defined() && tensor.requires_grad()) found.push_back(tensor);
   };
-  for (const auto& parameter : module.parameters()) add(parameter);
-  for (const auto& part : module.modules()) {
-    const auto* linear = part->as<nn::Linear>();
+  for (const auto& parameter : module.named_parameters()) add(parameter.value());
+  for (const auto& part : module.named_modules()) {
+    const auto* linear = part.value()->as<nn::Linear>();
     if (linear == nullptr) continue;
     for (const auto& adapter : linear->adapters)
       for (const at::Tensor* tensor : {&adapter->lora_a, &adapter->lora_b, &adapter->magnitude}) add(*tensor);
