@@ -136,38 +136,35 @@ Json config_of(const TextModelFiles& origin, const std::vector<FolderTensor>& te
 
 std::vector<FolderTensor> merged_tensors(const CausalLm& network) {
   std::vector<FolderTensor> tensors;
-  std::set<std::string> adapted;  // parameters whose module has its own entry
+  std::set<std::string> listed;
+  const auto list = [&](const std::string& name, const at::Tensor& weight, at::ScalarType dtype,
+                        std::function<at::Tensor()> make) {
+    if (listed.insert(name).second) tensors.push_back({name, weight.sizes().vec(), dtype, std::move(make)});
+  };
   const at::ScalarType dtype = network.dtype();
-  bool split_head = false;
   const nn::Linear* head = nullptr;
-  for (const auto& entry : network.named_modules("", false)) {
+  const nn::Embedding* embedding = nullptr;
+  for (const auto& entry : network.named_modules()) {
     const std::string name = entry.key() + ".weight";
-    if (const auto* linear = dynamic_cast<const nn::Linear*>(entry.value().get())) {
+    if (const auto* linear = entry.value()->as<nn::Linear>()) {
       if (entry.key() == "lm_head") head = linear;
       if (linear->adapters.empty() && !linear->quantised()) continue;
-      split_head = split_head || entry.key() == "lm_head";
-      adapted.insert(name);
-      tensors.push_back({name, linear->weight.sizes().vec(), dtype, [linear, dtype] {
-                           return merged(linear->dense_weight(dtype), linear->adapters, false);
-                         }});
-    } else if (const auto* table = dynamic_cast<const nn::Embedding*>(entry.value().get())) {
+      list(name, linear->weight, dtype,
+           [linear, dtype] { return merged(linear->dense_weight(dtype), linear->adapters, false); });
+    } else if (const auto* table = entry.value()->as<nn::Embedding>()) {
+      embedding = table;
       if (table->adapters.empty()) continue;
-      split_head = true;
-      adapted.insert(name);
-      tensors.push_back({name, table->weight.sizes().vec(), dtype,
-                         [table] { return merged(table->weight, table->adapters, true); }});
+      list(name, table->weight, dtype, [table] { return merged(table->weight, table->adapters, true); });
     }
   }
-  for (const auto& entry : network.named_parameters()) {
-    if (adapted.contains(entry.key())) continue;
-    const at::Tensor& weight = entry.value();
-    tensors.push_back({entry.key(), weight.sizes().vec(), weight.scalar_type(), [weight] { return weight.detach(); }});
-  }
-  const bool listed = std::any_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.name == "lm_head.weight"; });
-  if (split_head && !listed && head != nullptr) {
-    const at::Tensor weight = head->weight;
-    tensors.push_back({"lm_head.weight", weight.sizes().vec(), weight.scalar_type(), [weight] { return weight.detach(); }});
-  }
+  const auto list_plain = [&](const std::string& name, const at::Tensor& weight) {
+    list(name, weight, weight.scalar_type(), [weight] { return weight.detach(); });
+  };
+  for (const auto& entry : network.named_parameters()) list_plain(entry.key(), entry.value());
+  // A tied head is no parameter; where an adapter changes one of the two, or a whole weight took the place of one, each is
+  // written.
+  const bool apart = !embedding->adapters.empty() || !head->weight.is_alias_of(embedding->weight);
+  if (apart) list_plain("lm_head.weight", head->weight);
   std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return tensors;
 }

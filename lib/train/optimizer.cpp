@@ -72,6 +72,8 @@ class StatefulOptimizer : public Optimizer {
       const auto master = slot.states.find("master");
       const at::Tensor target = master != slot.states.end() ? master->second : parameter.to(at::kFloat).contiguous();
       update(slot, target, gradient, lr * slot.parameter.lr_scale, slot.parameter.decays ? options_.weight_decay : 0);
+      // LibTorch's fused kernels write without counting it; who keeps what follows from a tensor looks at the count.
+      target.unsafeGetTensorImpl()->bump_version();
       if (!target.is_same(parameter)) parameter.copy_(target);
     }
   }
