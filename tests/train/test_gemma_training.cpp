@@ -210,6 +210,7 @@ TEST_CASE("adapters on embedding and head, dropped inputs: checkpointing changes
       (loss_sum(*model, *batch, checkpointing, 5) / batch->weight).backward();
       gradients.emplace_back();
       for (const auto& [name, tensor] : adapter.tensors()) {
+        INFO(name);
         REQUIRE(tensor.grad().defined());
         gradients.back().push_back(tensor.grad());
       }

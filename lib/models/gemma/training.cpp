@@ -26,13 +26,15 @@ std::vector<at::Tensor> trained(const nn::Module& module) {
   const auto add = [&found](const at::Tensor& tensor) {
     if (tensor.defined() && tensor.requires_grad()) found.push_back(tensor);
   };
-  for (const auto& parameter : module.named_parameters()) add(parameter.value());
-  for (const auto& part : module.named_modules()) {
-    const auto* linear = part.value()->as<nn::Linear>();
-    if (linear == nullptr) continue;
+  const auto add_adapters = [&add](const nn::Module& part) {
+    const auto* linear = dynamic_cast<const nn::Linear*>(&part);
+    if (linear == nullptr) return;
     for (const auto& adapter : linear->adapters)
       for (const at::Tensor* tensor : {&adapter->lora_a, &adapter->lora_b, &adapter->magnitude}) add(*tensor);
-  }
+  };
+  for (const auto& parameter : module.named_parameters()) add(parameter.value());
+  add_adapters(module);
+  for (const auto& part : module.named_modules()) add_adapters(*part.value());
   return found;
 }
 
