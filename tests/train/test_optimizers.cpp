@@ -96,6 +96,19 @@ TEST_CASE("ten steps equal the reference") {
   }
 }
 
+TEST_CASE("a step counts as a write, so that what is kept of a weight is known to be old") {
+  for (const char* kind : {"adamw", "adamw8bit", "adafactor", "lion", "sgd"}) {
+    CAPTURE(kind);
+    std::vector<Parameter> parameters = make_parameters();
+    const auto optimizer = make_optimizer(parameters, {.kind = optimizer_kind(kind)});
+    set_gradients(parameters, 0);
+    std::vector<std::int64_t> writes;
+    for (const Parameter& parameter : parameters) writes.push_back(parameter.tensor._version());
+    optimizer->step(0.1);
+    for (std::size_t i = 0; i < parameters.size(); ++i) CHECK(parameters[i].tensor._version() > writes[i]);
+  }
+}
+
 TEST_CASE("the dynamic tree is the reference's") {
   const auto values = io::WeightSource::open(folder + "/optimizers.safetensors");
   for (const bool with_sign : {true, false}) {
