@@ -90,7 +90,8 @@ TEST_CASE("of messages the model's turns are learnt with their ends, and nothing
   CHECK(taught(example) == "a red circle<end_of_turn>|a blue square<end_of_turn>");
   CHECK(example.end_of_turns == 2);
   const auto end = *row_options().tokenizer->find("<end_of_turn>");
-  CHECK(std::count(example.tokens.begin(), example.tokens.end(), end) == 4);  // a turn each, the system's being part of the first: what the user spelled is text
+  // A turn each, the system's words being part of the first one: what the user spelled is text.
+  CHECK(std::count(example.tokens.begin(), example.tokens.end(), end) == 4);
   CHECK(std::count(example.tokens.begin(), example.tokens.end(), row_options().tokenizer->bos()) == 1);
 }
 
