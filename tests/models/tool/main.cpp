@@ -1,8 +1,8 @@
 // Makes adapters for scripts/check-adapters: adapter-test-tool BASE CONFIG OUTPUT TOKENS
 //
 // Puts a new adapter of the configuration CONFIG (an adapter_config.json) on the Gemma in the folder BASE, gives it random
-// numbers, and writes to the folder OUTPUT the adapter and logits.safetensors, the f32 `logits` (n, vocab) of the token ids
-// TOKENS ("5,7,9").
+// numbers, and writes to the folder OUTPUT the adapter, the model with the adapter in its weights (OUTPUT/merged), and
+// logits.safetensors, the f32 `logits` (n, vocab) of the token ids TOKENS ("5,7,9").
 #include <cstdio>
 #include <sstream>
 #include <string>
@@ -14,9 +14,9 @@
 
 #include "base/error.h"
 #include "io/safetensors.h"
-#include "io/weight_source.h"
 #include "models/adapters/peft.h"
 #include "models/gemma/names.h"
+#include "pipelines/model_folder.h"
 
 namespace {
 
@@ -41,16 +41,16 @@ void randomise(const models::adapters::PeftAdapter& adapter, at::Generator& gene
 void run(const std::string& base_folder, const std::string& config_file, const std::string& output,
          const std::vector<std::int32_t>& tokens) {
   const at::NoGradGuard no_grad;
-  const auto config =
-      models::gemma::parse_config(base::read_json_file(base_folder + "/config.json"), base_folder + "/config.json");
-  models::gemma::CausalLm model(config);
-  const auto source = io::WeightSource::open(base_folder);
-  nn::load_parameters(model, *source, models::gemma::Names(*source, config.tied_head), at::kFloat, at::kCPU);
+  const auto files = pipelines::TextModelFiles::open(base_folder, {"cpu", "fp32"});
+  models::gemma::CausalLm model(files.config);
+  nn::load_parameters(model, *files.weights, models::gemma::Names(*files.weights, files.config.tied_head), at::kFloat,
+                      at::kCPU);
   auto generator = at::detail::createCPUGenerator(11);
   const auto peft = models::adapters::parse_peft_config(base::read_json_file(config_file), config_file);
   const auto adapter = models::adapters::attach(model, peft, generator);
   randomise(adapter, generator);
   models::adapters::save_peft(output, adapter);
+  pipelines::write_model_folder(output + "/merged", files, pipelines::merged_tensors(model));
 
   auto cache = model.new_cache();
   nn::KvCache* const caches[] = {&cache};
