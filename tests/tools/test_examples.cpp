@@ -82,7 +82,7 @@ TEST_CASE("cached-summary.sh") {
   CHECK(base::parse_json(json.out, "record")["usage"]["cached_tokens"] >= 128);
 }
 
-TEST_CASE("finetune/nightly.sh, an epoch of it: an adapter that is better, and a second call that leaves it alone") {
+TEST_CASE("finetune/nightly.sh, an epoch of it: a model that is better, and a second call that leaves it alone") {
   const TempFolder folder;
   const std::string script = std::string(ATELIER_MODELS) + "/../finetune/nightly.sh";
   const auto nightly = [&] {
@@ -95,7 +95,7 @@ TEST_CASE("finetune/nightly.sh, an epoch of it: an adapter that is better, and a
   CAPTURE(first.err);
   REQUIRE(first.code == 0);
   CHECK(first.out.find("held-out pictures found: ") != std::string::npos);
-  const auto time = std::filesystem::last_write_time(folder.file("run/adapter/adapter_model.safetensors"));
+  const auto time = std::filesystem::last_write_time(folder.file("run/model/model.safetensors"));
   CHECK(nightly().code == 0);
-  CHECK(std::filesystem::last_write_time(folder.file("run/adapter/adapter_model.safetensors")) == time);
+  CHECK(std::filesystem::last_write_time(folder.file("run/model/model.safetensors")) == time);
 }
