@@ -77,7 +77,8 @@ void add_run_options(CLI::App& app, CommonOptions& options, bool batches) {
       ->group(group);
   app.add_flag("--json", options.json, "Print one JSON object per result, one per line")->group(group);
   if (batches) {
-    app.add_option("--jobs", options.jobs, "Run every line of a JSON Lines file (- is stdin) with the model loaded once")
+    app.add_option("--jobs", options.jobs,
+                   "Run every line of a JSON Lines file (- is stdin) with the model loaded once")
         ->type_name("FILE")
         ->group(group);
     app.add_flag("--resume", options.resume, "With --jobs: skip the jobs whose record or output is already there")

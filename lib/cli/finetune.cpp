@@ -46,17 +46,19 @@ RowOptions row_options(const FinetuneOptions& o, std::shared_ptr<const text::Tok
 void warn_of(const Dataset& data, const std::string& path, const FinetuneOptions& o) {
   const auto& report = data.report();
   if (report.too_long > 0)
-    base::log_warning(fmt::format("{}: {} of {} rows have more than {} tokens and are {}", path, report.too_long, report.rows,
-                                  o.max_seq_len, o.on_long == "drop" ? "left out" : "cut"));
+    base::log_warning(fmt::format("{}: {} of {} rows have more than {} tokens and are {}", path, report.too_long,
+                                  report.rows, o.max_seq_len, o.on_long == "drop" ? "left out" : "cut"));
   if (report.dropped > 0 && o.on_long != "drop")
-    base::log_warning(fmt::format("{}: of {} rows nothing that is learnt is left within {} tokens; they are left out", path,
-                                  report.dropped, o.max_seq_len));
+    base::log_warning(fmt::format("{}: of {} rows nothing that is learnt is left within {} tokens; they are left out",
+                                  path, report.dropped, o.max_seq_len));
   if (o.mask_prompt == "true" && report.kind == RowKind::text)
     throw Error(ExitCode::usage, "--mask-prompt true: text rows have no prompt");
 }
 
 std::string end_name(RunResult::End end) {
-  return end == RunResult::End::finished ? "finished" : end == RunResult::End::early_stopped ? "early_stopped" : "was_finished";
+  return end == RunResult::End::finished        ? "finished"
+         : end == RunResult::End::early_stopped ? "early_stopped"
+                                                : "was_finished";
 }
 
 class Run {
@@ -121,9 +123,9 @@ class Run {
         base::printable(r["data"].get<std::string>()), r["rows"].get<std::int64_t>(), r["kind"].get<std::string>(),
         r["kept"].get<std::int64_t>(), r["tokens"].get<std::int64_t>(), r["supervised_tokens"].get<std::int64_t>(),
         100 * r["supervised_share"].get<double>(), l["min"].get<std::int64_t>(), l["median"].get<std::int64_t>(),
-        l["mean"].get<double>(), l["p95"].get<std::int64_t>(), l["max"].get<std::int64_t>(), r["too_long"].get<std::int64_t>(),
-        r["dropped"].get<std::int64_t>(), r["sequences"].get<std::int64_t>(), r["end_of_turns"].get<std::int64_t>(),
-        r["end_of_texts"].get<std::int64_t>());
+        l["mean"].get<double>(), l["p95"].get<std::int64_t>(), l["max"].get<std::int64_t>(),
+        r["too_long"].get<std::int64_t>(), r["dropped"].get<std::int64_t>(), r["sequences"].get<std::int64_t>(),
+        r["end_of_turns"].get<std::int64_t>(), r["end_of_texts"].get<std::int64_t>());
   }
 
   /// A run that is gone on with keeps its seed, so that the same command without one goes on with it.
@@ -153,7 +155,8 @@ class Run {
     Trainee model = make_trainee(o_, trainee.files, seed_);
     std::optional<SampleWriter> samples;
     if (!o_.sample_prompts.empty()) {
-      const auto mode = data->report().kind == RowKind::messages ? pipelines::PromptMode::chat : pipelines::PromptMode::raw;
+      const auto mode =
+          data->report().kind == RowKind::messages ? pipelines::PromptMode::chat : pipelines::PromptMode::raw;
       samples.emplace(o_.sample_prompts, o_.output + "/samples", model.model, mode, o_.sample_tokens);
     }
     train::text_data::TextTask task(model.model->network, model.parameters, data, held_out,
@@ -187,17 +190,28 @@ class Run {
   }
 
   Json settings_of(const TraineeFiles& trainee, const Dataset& data, const Dataset* held_out) const {
-    Json settings = {{"tool", "gemma-finetune"}, {"model", model_fingerprint(trainee.files)}, {"init", o_.init},
-                     {"data", data.sha256()},    {"method", o_.method},                       {"seed", seed_}};
+    Json settings = {{"tool", "gemma-finetune"}, {"model", model_fingerprint(trainee.files)},
+                     {"init", o_.init},          {"data", data.sha256()},
+                     {"method", o_.method},      {"seed", seed_}};
     settings["eval_data"] = held_out != nullptr ? Json(held_out->sha256()) : Json("");
     settings["precision"] = trainee.precision == train::Precision::fp32 ? "fp32" : "bf16";
     settings["dtype"] = trainee.files.dtype == at::kFloat ? "fp32" : "bf16";
-    const Json own = {{"rank", o_.rank}, {"alpha", o_.alpha}, {"dropout", o_.dropout},
-                      {"target_modules", o_.target_modules}, {"rank_pattern", o_.rank_patterns},
-                      {"alpha_pattern", o_.alpha_patterns}, {"rslora", o_.rslora}, {"use_dora", o_.use_dora},
-                      {"init_adapter", o_.init_adapter}, {"max_seq_len", o_.max_seq_len}, {"on_long", o_.on_long},
-                      {"packing", o_.packing}, {"group_by_length", o_.group_by_length}, {"shuffle", !o_.no_shuffle},
-                      {"mask_prompt", o_.mask_prompt}, {"special", o_.special}};
+    const Json own = {{"rank", o_.rank},
+                      {"alpha", o_.alpha},
+                      {"dropout", o_.dropout},
+                      {"target_modules", o_.target_modules},
+                      {"rank_pattern", o_.rank_patterns},
+                      {"alpha_pattern", o_.alpha_patterns},
+                      {"rslora", o_.rslora},
+                      {"use_dora", o_.use_dora},
+                      {"init_adapter", o_.init_adapter},
+                      {"max_seq_len", o_.max_seq_len},
+                      {"on_long", o_.on_long},
+                      {"packing", o_.packing},
+                      {"group_by_length", o_.group_by_length},
+                      {"shuffle", !o_.no_shuffle},
+                      {"mask_prompt", o_.mask_prompt},
+                      {"special", o_.special}};
     const Json shared = train_settings(o_.train);
     for (const Json* part : {&own, &shared})
       for (const auto& [key, value] : part->items()) settings[key] = value;
@@ -211,10 +225,11 @@ class Run {
     const bool improved = result.best_step > 0;
     if (o_.require_improvement && !improved) {
       remove_output(o_);
-      throw Error(ExitCode::condition,
-                  fmt::format("no evaluation was better than the one before the first step: loss {:.4f}; no {} is written",
-                              result.first_eval.value_or(0), model.adapter ? "adapter" : "model"),
-                  "metrics.jsonl has them all; the checkpoints are kept");
+      throw Error(
+          ExitCode::condition,
+          fmt::format("no evaluation was better than the one before the first step: loss {:.4f}; no {} is written",
+                      result.first_eval.value_or(0), model.adapter ? "adapter" : "model"),
+          "metrics.jsonl has them all; the checkpoints are kept");
     }
     if (writes_best() && !improved)
       base::log_warning("no evaluation was better than the one before the first step; the last weights are written");

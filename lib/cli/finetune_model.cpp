@@ -42,8 +42,7 @@ TextModelFiles open_files(const FinetuneOptions& options, const std::string& dty
 }
 
 Precision precision_of(const FinetuneOptions& options, const TextModelFiles& files) {
-  if (options.train.precision == "auto")
-    return files.dtype == at::kBFloat16 ? Precision::bf16 : Precision::fp32;
+  if (options.train.precision == "auto") return files.dtype == at::kBFloat16 ? Precision::bf16 : Precision::fp32;
   const Precision precision = train::precision(options.train.precision);
   train::check_precision(precision, files.device);
   if (precision == Precision::fp16)
@@ -85,8 +84,8 @@ PeftAdapter begun_adapter(const FinetuneOptions& options, models::gemma::CausalL
   }
   PeftAdapter adapter = models::adapters::load_peft(network, options.init_adapter);
   if (!adapter.whole.empty())
-    throw Error(ExitCode::data,
-                fmt::format("{}: holds whole modules besides its adapters, which cannot be trained on", options.init_adapter));
+    throw Error(ExitCode::data, fmt::format("{}: holds whole modules besides its adapters, which cannot be trained on",
+                                            options.init_adapter));
   const bool dora = options.use_dora || options.method == "dora";
   if (dora != adapter.config.use_dora && (dora || options.given("method")) && options.method != "qlora")
     throw Error(ExitCode::usage, fmt::format("{}: is a {} adapter, and --method is {}", options.init_adapter,
@@ -163,7 +162,8 @@ void check_adapter_flags(const FinetuneOptions& options, const TextModelFiles& f
     throw Error(ExitCode::usage, error.what(), error.hint());
   }
   if (numbers == 0)
-    throw Error(ExitCode::usage, fmt::format("--target-modules {}: the model has no such module", options.target_modules),
+    throw Error(ExitCode::usage,
+                fmt::format("--target-modules {}: the model has no such module", options.target_modules),
                 "names as q_proj, v_proj, gate_proj, embed_tokens or lm_head; or all-linear");
 }
 
@@ -214,7 +214,8 @@ std::int64_t weight_bytes(const FinetuneOptions& o, const TextModelFiles& files)
   const auto& c = files.config;
   const auto element = static_cast<std::int64_t>(c10::elementSize(files.dtype));
   if (o.method != "qlora") return c.parameters() * element;
-  const std::int64_t per_layer = c.hidden_size * c.head_dim * (2 * c.heads + 2 * c.kv_heads) + 3 * c.hidden_size * c.intermediate_size;
+  const std::int64_t per_layer =
+      c.hidden_size * c.head_dim * (2 * c.heads + 2 * c.kv_heads) + 3 * c.hidden_size * c.intermediate_size;
   const std::int64_t quantised = c.layers * per_layer;
   return quantised * 33 / 64 + (c.parameters() - quantised) * element;  // 4.13 bits
 }

@@ -35,12 +35,14 @@ CLI::Option* word(CLI::App& app, const std::string& name, std::string& target, c
 void add_data_flags(CLI::App& app, FinetuneOptions& o) {
   in_group(
       "Data",
-      {app.add_option("--data", o.data,
-                      "Rows to learn, JSON Lines: {\"text\"}, {\"prompt\",\"completion\"} or {\"messages\",\"tools\"}; all "
-                      "of one kind")
+      {app.add_option(
+              "--data", o.data,
+              "Rows to learn, JSON Lines: {\"text\"}, {\"prompt\",\"completion\"} or {\"messages\",\"tools\"}; all "
+              "of one kind")
            ->type_name("FILE"),
        app.add_option("--eval-data", o.eval_data, "Held-out rows, for the evaluations")->type_name("FILE"),
-       app.add_flag("--check", o.check, "Report token lengths, supervised share and ends of turns of the data, and exit"),
+       app.add_flag("--check", o.check,
+                    "Report token lengths, supervised share and ends of turns of the data, and exit"),
        whole(app, "--max-seq-len", o.max_seq_len, "Tokens of a row, and of a pack", 2, kMostTokens),
        word(app, "--on-long", o.on_long, "What becomes of a longer row: cut, left out, or an error",
             {"truncate", "drop", "error"}),
@@ -59,18 +61,20 @@ void add_method_flags(CLI::App& app, FinetuneOptions& o) {
                     ->check(in_range(1e-6, 1e6))
                     ->type_name("X")
                     ->capture_default_str();
-  auto* targets = app.add_option("--target-modules", o.target_modules,
-                                 "Names of the modules that get an adapter, with commas; all-linear; or a regular expression "
-                                 "for whole paths (embed_tokens and lm_head can be named)")
-                      ->type_name("LIST")
-                      ->capture_default_str();
+  auto* targets =
+      app.add_option("--target-modules", o.target_modules,
+                     "Names of the modules that get an adapter, with commas; all-linear; or a regular expression "
+                     "for whole paths (embed_tokens and lm_head can be named)")
+          ->type_name("LIST")
+          ->capture_default_str();
   auto* ranks = add_list(app, "--rank-pattern", o.rank_patterns, "Another rank for the modules whose path ends so")
                     ->type_name("EXPRESSION=N");
   auto* alphas = add_list(app, "--alpha-pattern", o.alpha_patterns, "Another alpha for the modules whose path ends so")
                      ->type_name("EXPRESSION=X");
   auto* rslora = app.add_flag("--rslora", o.rslora, "Scale by alpha / sqrt(rank)");
-  auto* dora = app.add_flag("--use-dora", o.use_dora, "DoRA: learn the weights' magnitudes, too; what --method dora is, "
-                                                      "and can be had with qlora");
+  auto* dora = app.add_flag("--use-dora", o.use_dora,
+                            "DoRA: learn the weights' magnitudes, too; what --method dora is, "
+                            "and can be had with qlora");
   auto* dropout = app.add_option("--dropout", o.dropout, "Share of the adapter's inputs that is dropped while training")
                       ->check(in_range(0, 0.999))
                       ->type_name("X")
@@ -78,14 +82,15 @@ void add_method_flags(CLI::App& app, FinetuneOptions& o) {
   auto* begin = app.add_option("--init-adapter", o.init_adapter, "Begin with this adapter, its ranks and modules")
                     ->type_name("DIR");
   for (auto* option : {rank, alpha, targets, ranks, alphas, rslora}) begin->excludes(option);
-  in_group("Method",
-           {word(app, "--method", o.method,
-                 "lora, qlora (on a base in 4 bits), dora, or full: all weights are trained, and a model folder is written",
-                 {"lora", "qlora", "dora", "full"}),
-            rank, alpha, targets, ranks, alphas, rslora, dora, dropout, begin,
-            word(app, "--init", o.init,
-                 "random: train the model of a config.json from nothing (--method full); the folder needs no weights",
-                 {"model", "random"})});
+  in_group(
+      "Method",
+      {word(app, "--method", o.method,
+            "lora, qlora (on a base in 4 bits), dora, or full: all weights are trained, and a model folder is written",
+            {"lora", "qlora", "dora", "full"}),
+       rank, alpha, targets, ranks, alphas, rslora, dora, dropout, begin,
+       word(app, "--init", o.init,
+            "random: train the model of a config.json from nothing (--method full); the folder needs no weights",
+            {"model", "random"})});
 }
 
 void add_output_flags(CLI::App& app, FinetuneOptions& o) {
@@ -125,8 +130,8 @@ std::pair<std::string, double> pattern(const std::string& text, const char* flag
 /// Names separated by commas; anything else is an expression.
 models::adapters::ModuleSelection selection(const std::string& text) {
   models::adapters::ModuleSelection found;
-  const bool names = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,") ==
-                     std::string::npos;
+  const bool names =
+      text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,") == std::string::npos;
   if (!names || text == "all-linear") {
     found.expression = text;
     return found;
@@ -143,11 +148,12 @@ models::adapters::ModuleSelection selection(const std::string& text) {
 }  // namespace
 
 void define_finetune_flags(CLI::App& app, FinetuneOptions& o) {
-  add_trainer_options(app, o.common,
-                      "gemma-finetune --model gemma-2-2b-it --data train.jsonl --output adapter\n"
-                      "  gemma-finetune --data train.jsonl --check\n"
-                      "  gemma-finetune --method qlora --data train.jsonl --eval-data held-out.jsonl --eval-every 50 \\\n"
-                      "    --early-stop 3 --require-improvement --output adapter --merge");
+  add_trainer_options(
+      app, o.common,
+      "gemma-finetune --model gemma-2-2b-it --data train.jsonl --output adapter\n"
+      "  gemma-finetune --data train.jsonl --check\n"
+      "  gemma-finetune --method qlora --data train.jsonl --eval-data held-out.jsonl --eval-every 50 \\\n"
+      "    --early-stop 3 --require-improvement --output adapter --merge");
   add_data_flags(app, o);
   add_method_flags(app, o);
   add_train_flags(app, o.train);
@@ -170,15 +176,17 @@ void check_finetune_flags(const FinetuneOptions& o) {
   require(!o.output.empty() || o.common.plan, "--output is missing", "it names the folder of the run");
   const bool full = o.method == "full";
   require(full || o.init == "model", "--init random needs --method full");
-  for (const char* flag : {"rank", "alpha", "target-modules", "rank-pattern", "alpha-pattern", "rslora", "use-dora", "dropout",
-                           "init-adapter", "merge"})
+  for (const char* flag : {"rank", "alpha", "target-modules", "rank-pattern", "alpha-pattern", "rslora", "use-dora",
+                           "dropout", "init-adapter", "merge"})
     require(!full || !o.given(flag), fmt::format("--{} does not go with --method full", flag));
   const bool evaluates = !o.eval_data.empty();
-  for (const auto& [flag, given] : {std::pair{"--early-stop", o.train.early_stop > 0}, {"--best", o.best},
+  for (const auto& [flag, given] : {std::pair{"--early-stop", o.train.early_stop > 0},
+                                    {"--best", o.best},
                                     {"--require-improvement", o.require_improvement}})
     require(evaluates || !given, fmt::format("{} needs --eval-data", flag));
   require(o.train.early_stop == 0 || o.train.eval_every > 0, "--early-stop needs --eval-every");
-  require(evaluates || !o.sample_prompts.empty() || o.train.eval_every == 0, "--eval-every needs --eval-data or --sample-prompts");
+  require(evaluates || !o.sample_prompts.empty() || o.train.eval_every == 0,
+          "--eval-every needs --eval-data or --sample-prompts");
   require(!o.train.overwrite || o.train.resume == "auto", "--overwrite does not go with --resume");
   require(!(o.packing && o.group_by_length), "--packing does not go with --group-by-length");
 }

@@ -27,7 +27,8 @@ bool is_full(const FinetuneOptions& options) { return options.method == "full"; 
 
 /// Configurations first: without its own, a folder is neither an adapter nor a model.
 std::vector<std::string> candidates(const FinetuneOptions& options) {
-  std::vector<std::string> files{options.output + "/adapter_config.json", options.output + "/adapter_model.safetensors"};
+  std::vector<std::string> files{options.output + "/adapter_config.json",
+                                 options.output + "/adapter_model.safetensors"};
   for (const std::string& folder : {options.output, merged_folder(options)}) {
     const auto more = pipelines::model_folder_files(folder);
     files.insert(files.end(), more.begin(), more.end());
@@ -43,10 +44,12 @@ void check_output_folder(const FinetuneOptions& options, const std::string& mode
   std::error_code ignored;
   for (const std::string& other : {model_folder, options.init_adapter})
     if (!other.empty() && fs::equivalent(options.output, other, ignored))
-      throw Error(ExitCode::cannot_create, fmt::format("{}: the output folder is what the run begins with", options.output));
+      throw Error(ExitCode::cannot_create,
+                  fmt::format("{}: the output folder is what the run begins with", options.output));
   if (options.train.overwrite || !train::Checkpoints(options.output).steps().empty()) return;
   for (const char* name : {"/adapter_config.json", "/config.json", "/metrics.jsonl"})
-    if (exists(options.output + name) && !(options.train.resume == "auto" && std::string_view(name) == "/metrics.jsonl"))
+    if (exists(options.output + name) &&
+        !(options.train.resume == "auto" && std::string_view(name) == "/metrics.jsonl"))
       throw Error(ExitCode::cannot_create, fmt::format("{}: holds {} of another run", options.output, name + 1),
                   "--overwrite replaces it; another folder leaves it alone");
 }
@@ -57,7 +60,8 @@ void write_output(const FinetuneOptions& options, const TraineeFiles& files, Tra
     return;
   }
   if (options.merge)
-    pipelines::write_model_folder(merged_folder(options), files.files, pipelines::merged_tensors(*trainee.model->network));
+    pipelines::write_model_folder(merged_folder(options), files.files,
+                                  pipelines::merged_tensors(*trainee.model->network));
   trainee.adapter->config.base_model = options.common.record->model_path;
   save_peft(options.output, *trainee.adapter);
 }
@@ -70,7 +74,8 @@ bool output_is_there(const FinetuneOptions& options) {
 
 std::vector<std::string> output_files(const FinetuneOptions& options) {
   std::vector<std::string> files = candidates(options);
-  files.erase(std::remove_if(files.begin(), files.end(), [](const std::string& file) { return !exists(file); }), files.end());
+  files.erase(std::remove_if(files.begin(), files.end(), [](const std::string& file) { return !exists(file); }),
+              files.end());
   std::sort(files.begin(), files.end());
   files.erase(std::unique(files.begin(), files.end()), files.end());
   return files;

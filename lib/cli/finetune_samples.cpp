@@ -45,8 +45,9 @@ class NoAutocast {
 
 }  // namespace
 
-SampleWriter::SampleWriter(const std::string& path, std::string folder, std::shared_ptr<const pipelines::TextModel> model,
-                           pipelines::PromptMode mode, std::int64_t max_tokens)
+SampleWriter::SampleWriter(const std::string& path, std::string folder,
+                           std::shared_ptr<const pipelines::TextModel> model, pipelines::PromptMode mode,
+                           std::int64_t max_tokens)
     : folder_(std::move(folder)), model_(std::move(model)), max_tokens_(max_tokens) {
   const std::string all = io::read_file(path, kLargestFile);
   std::size_t number = 0;
@@ -60,7 +61,8 @@ SampleWriter::SampleWriter(const std::string& path, std::string folder, std::sha
     const std::string where = fmt::format("{}: line {}", path, number);
     texts_.push_back(prompt_of(line, where));
     try {
-      prompts_.push_back(pipelines::build_prompt(*model_, texts_.back(), {.mode = mode, .max_tokens = max_tokens_}));
+      prompts_.push_back(
+          pipelines::build_prompt(*model_, texts_.back(), {.mode = mode, .max_tokens = max_tokens_, .tools = {}}));
     } catch (const Error& error) {
       throw Error(error.code(), where + ": " + error.what(), error.hint());
     }

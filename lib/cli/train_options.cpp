@@ -39,7 +39,9 @@ void add_training(CLI::App& app, TrainFlags& f) {
     return app.add_option(name, target, text)->check(one_of(std::move(choices)))->capture_default_str()->group(group);
   };
   auto* epochs = real("--epochs", f.epochs, "Times through the data; 0.5 is half of it", 1e-6, 1e9);
-  whole("--steps", f.steps, "Optimiser steps of the whole run, in place of --epochs", 1)->excludes(epochs)->default_str("");
+  whole("--steps", f.steps, "Optimiser steps of the whole run, in place of --epochs", 1)
+      ->excludes(epochs)
+      ->default_str("");
   whole("--batch-size", f.batch_size, "Sequences of a micro-batch", 1);
   whole("--grad-accum", f.accumulation, "Micro-batches of an optimiser step; only batch size times this counts", 1);
   real("--lr", f.lr, "Learning rate", 0, 1e3);
@@ -78,9 +80,10 @@ void add_run_folder(CLI::App& app, TrainFlags& f) {
   whole("--save-every", f.save_every,
         "Steps between checkpoints; 0: only at the end, at a stop, and at a best evaluation", 0);
   whole("--keep", f.keep, "Newest checkpoints that are kept, besides the best one", 1);
-  app.add_option("--resume", f.resume,
-                 "auto: go on with the run in the output folder, if there is one; never: begin, and refuse a folder with "
-                 "a run; or a checkpoint's folder")
+  app.add_option(
+         "--resume", f.resume,
+         "auto: go on with the run in the output folder, if there is one; never: begin, and refuse a folder with "
+         "a run; or a checkpoint's folder")
       ->type_name("auto|never|PATH")
       ->capture_default_str()
       ->group(group);

@@ -28,7 +28,7 @@ at::Tensor loss_of(const at::Tensor& raw, const at::Tensor& targets, double soft
   auto capped = raw.to(at::kFloat, /*non_blocking=*/false, /*copy=*/softcap > 0);
   if (softcap > 0) capped.div_(softcap).tanh_().mul_(softcap);
   const auto normaliser = at::logsumexp(capped, -1, /*keepdim=*/true);  // (n, 1)
-  const auto chosen = targets.unsqueeze(1);                            // (n, 1)
+  const auto chosen = targets.unsqueeze(1);                             // (n, 1)
   const auto loss = (normaliser - capped.gather(1, chosen)).sum(at::kDouble);
   if (gradient == nullptr) return loss;
   auto p = (capped - normaliser).exp_();  // (n, vocab)
@@ -93,8 +93,7 @@ class ChunkedCrossEntropy : public torch::autograd::Function<ChunkedCrossEntropy
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
     variable_list result;
-    for (const at::Tensor& kept : ctx->get_saved_variables())
-      result.push_back(kept * gradients[0]);
+    for (const at::Tensor& kept : ctx->get_saved_variables()) result.push_back(kept * gradients[0]);
     result.resize(result.size() + 3);  // targets, head, rows
     return result;
   }

@@ -13,6 +13,8 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "base/stop.h"
+
 namespace atelier::nn {
 namespace {
 
@@ -119,6 +121,7 @@ class DocumentAttention : public torch::autograd::Function<DocumentAttention> {
     for (const std::int64_t length : lengths) {
       const auto keys = by_head(k, begin, length), values = by_head(v, begin, length);  // (kv, n, d)
       for (const Block& block : blocks_of(length, spec)) {
+        base::throw_if_stopped();
         const auto queries = grouped(q.narrow(0, begin + block.first, block.rows), spec);
         const auto weights = weights_of(queries, keys.narrow(1, block.low, block.t), block, spec, false);
         const auto y = at::bmm(weights.softmax.to(v.scalar_type()), values.narrow(1, block.low, block.t));
@@ -141,9 +144,10 @@ class DocumentAttention : public torch::autograd::Function<DocumentAttention> {
       const auto keys = by_head(k, begin, length), values = by_head(v, begin, length);  // (kv, n, d)
       auto key_sum = at::zeros(keys.sizes(), keys.options().dtype(at::kFloat)), value_sum = at::zeros_like(key_sum);
       for (const Block& block : blocks_of(length, spec)) {
+        base::throw_if_stopped();
         const auto place = [&](const at::Tensor& x) { return x.narrow(0, begin + block.first, block.rows); };
         const auto queries = grouped(place(q), spec), upstream = grouped(place(dy), spec);  // (kv, group rows, d)
-        const auto seen = keys.narrow(1, block.low, block.t);                              // (kv, t, d)
+        const auto seen = keys.narrow(1, block.low, block.t);                               // (kv, t, d)
         const auto weights = weights_of(queries, seen, block, spec, true);
         const auto p = weights.softmax.to(v.scalar_type());
         value_sum.narrow(1, block.low, block.t).add_(at::bmm(p.transpose(1, 2), upstream));

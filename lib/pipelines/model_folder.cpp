@@ -31,9 +31,9 @@ constexpr std::int64_t shard_bytes = 2'000'000'000;
 constexpr std::size_t largest_copied_file = std::size_t{1} << 30;
 
 /// Files of a folder that belong to the tokenizer and to how text is generated.
-constexpr const char* companions[] = {"tokenizer.model",      "tokenizer.json",         "tokenizer_config.json",
+constexpr const char* companions[] = {"tokenizer.model",      "tokenizer.json",          "tokenizer_config.json",
                                       "added_tokens.json",    "special_tokens_map.json", "generation_config.json",
-                                      "chat_template.jinja",  "chat_template.json",     "preprocessor_config.json",
+                                      "chat_template.jinja",  "chat_template.json",      "preprocessor_config.json",
                                       "processor_config.json"};
 
 using Adapters = std::vector<std::shared_ptr<nn::Adapter>>;
@@ -60,8 +60,9 @@ void write_shard(const std::string& path, const std::vector<FolderTensor>& tenso
     base::throw_if_stopped();
     held.push_back(t.make().to(at::kCPU).contiguous());
     const at::Tensor& here = held.back();
-    entries.push_back({{t.name, io::dtype_of(here.scalar_type()), here.sizes().vec()},
-                       {static_cast<const std::byte*>(here.const_data_ptr()), static_cast<std::size_t>(here.nbytes())}});
+    entries.push_back(
+        {{t.name, io::dtype_of(here.scalar_type()), here.sizes().vec()},
+         {static_cast<const std::byte*>(here.const_data_ptr()), static_cast<std::size_t>(here.nbytes())}});
   }
   io::write_safetensors(path, entries, {{"format", "pt"}});
 }
@@ -112,14 +113,16 @@ std::vector<FolderTensor> with_the_rest(const std::vector<FolderTensor>& tensors
     if (written.contains(name) || (origin.config.tied_head && name.ends_with("lm_head.weight"))) continue;
     const io::TensorInfo& info = origin.weights->info(name);
     const at::ScalarType dtype = io::scalar_type(info.dtype);
-    all.push_back({name, info.shape, dtype, [&origin, name, dtype] { return origin.weights->load(name, dtype, at::kCPU); }});
+    all.push_back(
+        {name, info.shape, dtype, [&origin, name, dtype] { return origin.weights->load(name, dtype, at::kCPU); }});
   }
   return all;
 }
 
 Json config_of(const TextModelFiles& origin, const std::vector<FolderTensor>& tensors) {
   Json config = origin.config_json;
-  const bool head = std::any_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.name == "lm_head.weight"; });
+  const bool head =
+      std::any_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.name == "lm_head.weight"; });
   const char* format = tensors.front().dtype == at::kFloat ? "float32" : "bfloat16";
   const auto settle = [&](Json& part) {
     for (const char* key : {"torch_dtype", "dtype"})
@@ -169,7 +172,8 @@ std::vector<FolderTensor> merged_tensors(const CausalLm& network) {
   return tensors;
 }
 
-void write_model_folder(const std::string& folder, const TextModelFiles& origin, const std::vector<FolderTensor>& tensors) {
+void write_model_folder(const std::string& folder, const TextModelFiles& origin,
+                        const std::vector<FolderTensor>& tensors) {
   io::file_system().create_folders(folder);
   write_weights(folder, with_the_rest(tensors, origin));
   std::error_code ignored;
@@ -186,7 +190,8 @@ std::vector<std::string> model_folder_files(const std::string& folder) {
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     const std::string name = entry.path().filename().native();
     const bool weights = name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".index.json"));
-    const bool companion = std::any_of(std::begin(companions), std::end(companions), [&](const char* c) { return name == c; });
+    const bool companion =
+        std::any_of(std::begin(companions), std::end(companions), [&](const char* c) { return name == c; });
     if (weights || companion) files.push_back(entry.path().native());
   }
   return files;

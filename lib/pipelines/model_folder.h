@@ -27,7 +27,8 @@ std::vector<FolderTensor> merged_tensors(const models::gemma::CausalLm& network)
 /// `tie_word_embeddings` false where the tensors have a head that was tied), and the origin's tokenizer, template and generation
 /// files. Files of up to 2 GB, so that as much is in memory at a time. Each file whole or not at all, config.json last.
 /// Error(cannot_create), Error(io).
-void write_model_folder(const std::string& folder, const TextModelFiles& origin, const std::vector<FolderTensor>& tensors);
+void write_model_folder(const std::string& folder, const TextModelFiles& origin,
+                        const std::vector<FolderTensor>& tensors);
 
 /// The files that write_model_folder may make in a folder, config.json first: for taking them away again.
 std::vector<std::string> model_folder_files(const std::string& folder);

@@ -205,7 +205,8 @@ class AdamW8bit final : public AdamW {
   static QuantisedBlocks slice(Slot& slot, const char* codes, const char* absmax, std::int64_t begin,
                                std::int64_t count) {
     return {slot[codes].narrow(0, begin, count),
-            slot[absmax].narrow(0, begin / nn::values_per_scale, (count + nn::values_per_scale - 1) / nn::values_per_scale)};
+            slot[absmax].narrow(0, begin / nn::values_per_scale,
+                                (count + nn::values_per_scale - 1) / nn::values_per_scale)};
   }
 
   static void put(const QuantisedBlocks& into, const QuantisedBlocks& from) {

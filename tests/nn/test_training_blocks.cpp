@@ -1,6 +1,7 @@
 // What training adds to the layers: attention over documents, recomputed blocks, chunked cross-entropy; each beside the plain
 // way to compute it.
 #include <cmath>
+#include <csignal>
 #include <limits>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/tensor.h>
 
+#include "base/stop.h"
 #include "nn/checkpoint.h"
 #include "nn/cross_entropy.h"
 #include "nn/document_attention.h"
@@ -41,9 +43,11 @@ at::Tensor leaf(const std::string& name, at::IntArrayRef shape, double scale = 1
 }
 
 /// One document with all scores at once: q (n, heads, d).
-at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const nn::AttentionSpec& spec) {
+at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const nn::AttentionSpec& spec) {
   const std::int64_t n = q.size(0), group = spec.heads / spec.kv_heads;
-  const auto keys = k.transpose(0, 1).repeat_interleave(group, 0), values = v.transpose(0, 1).repeat_interleave(group, 0);
+  const auto keys = k.transpose(0, 1).repeat_interleave(group, 0),
+             values = v.transpose(0, 1).repeat_interleave(group, 0);
   auto scores = at::matmul(q.transpose(0, 1), keys.transpose(1, 2)) * spec.scale;  // (heads, n, n)
   if (spec.softcap > 0) scores = at::tanh(scores / spec.softcap) * spec.softcap;
   const auto i = at::arange(n).unsqueeze(1), j = at::arange(n).unsqueeze(0);
@@ -96,14 +100,28 @@ TEST_CASE("attention over documents and its gradients are those of each document
       CAPTURE(softcap);
       CAPTURE(window);
       check_attention({1, 12, 5, 30},
-                      {.heads = 4, .kv_heads = 2, .head_dim = 6, .window = window, .scale = 0.4, .softcap = softcap}, 1e-4);
+                      {.heads = 4, .kv_heads = 2, .head_dim = 6, .window = window, .scale = 0.4, .softcap = softcap},
+                      1e-4);
     }
+}
+
+TEST_CASE("a stop is noticed within a pass, forwards and backwards") {
+  const nn::AttentionSpec spec{.heads = 2, .kv_heads = 1, .head_dim = 4, .window = 0, .scale = 0.5, .softcap = 0};
+  const auto q = leaf("q", {6, 2, 4}), k = leaf("k", {6, 1, 4}), v = leaf("v", {6, 1, 4});
+  const auto y = nn::attend_documents(q, k, v, {2, 4}, spec).sum();
+  base::request_stop(SIGTERM);
+  CHECK_THROWS_AS(nn::attend_documents(q, k, v, {2, 4}, spec), base::Stopped);
+  CHECK_THROWS_AS(y.backward(), base::Stopped);
+  base::clear_stop();
+  CHECK_FALSE(q.grad().defined());
+  nn::attend_documents(q, k, v, {2, 4}, spec).sum().backward();
+  CHECK(q.grad().defined());
 }
 
 TEST_CASE("a document that takes several blocks of queries") {
   for (const std::int64_t window : {0, 37})
-    check_attention({1100},
-                    {.heads = 4, .kv_heads = 1, .head_dim = 4, .window = window, .scale = 0.5, .softcap = 3}, 5e-4);
+    check_attention({1100}, {.heads = 4, .kv_heads = 1, .head_dim = 4, .window = window, .scale = 0.5, .softcap = 3},
+                    5e-4);
 }
 
 TEST_CASE("a recomputed block has the gradients of the block, dropout and autocast included") {

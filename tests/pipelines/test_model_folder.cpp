@@ -29,8 +29,8 @@ TextModelFiles open_files(const std::string& folder) { return TextModelFiles::op
 /// Without a tokenizer, which the folders of tests/data/gemma do not have.
 std::shared_ptr<CausalLm> network_of(const TextModelFiles& files) {
   auto network = std::make_shared<CausalLm>(files.config);
-  nn::load_parameters(*network, *files.weights, models::gemma::Names(*files.weights, files.config.tied_head), at::kFloat,
-                      at::kCPU);
+  nn::load_parameters(*network, *files.weights, models::gemma::Names(*files.weights, files.config.tied_head),
+                      at::kFloat, at::kCPU);
   return network;
 }
 
@@ -47,9 +47,10 @@ TEST_CASE("a merged folder equals base and adapter within 1e-4, a tied head's ow
   const struct {
     const char *adapter, *base;
     bool apart;  // the head is no longer the embedding
-  } cases[] = {{"lora1", "gemma1", false},      {"dora2", "gemma2", false},     {"vocab2", "gemma2", true},
-               {"dora-vocab2", "gemma2", true}, {"embedding2", "gemma2", true}, {"saved2", "gemma2", true},
-               {"patterns3", "gemma3", false},  {"multimodal3", "gemma3-multimodal", false}};
+  } cases[] = {{"lora1", "gemma1", false},     {"dora2", "gemma2", false},
+               {"vocab2", "gemma2", true},     {"dora-vocab2", "gemma2", true},
+               {"embedding2", "gemma2", true}, {"saved2", "gemma2", true},
+               {"patterns3", "gemma3", false}, {"multimodal3", "gemma3-multimodal", false}};
   const at::NoGradGuard no_grad;
   for (const auto& c : cases) {
     CAPTURE(c.adapter);

@@ -22,10 +22,20 @@ class FinetuneFolder {
     fs::create_directory(folder.path() / "model");
     for (const auto& entry : fs::directory_iterator(std::string(ATELIER_TEST_DATA) + "/text/tokenizers/gemma"))
       fs::copy(entry.path(), folder.path() / "model" / entry.path().filename());
-    base::Json config = {{"model_type", "gemma2"}, {"vocab_size", 1536}, {"hidden_size", 16}, {"intermediate_size", 24},
-                         {"num_hidden_layers", 2}, {"num_attention_heads", 2}, {"num_key_value_heads", 1},
-                         {"head_dim", 8}, {"max_position_embeddings", 128}, {"sliding_window", 16},
-                         {"query_pre_attn_scalar", 8}, {"attn_logit_softcapping", nullptr}, {"final_logit_softcapping", nullptr}, {"eos_token_id", base::Json::array({1, 20})},
+    base::Json config = {{"model_type", "gemma2"},
+                         {"vocab_size", 1536},
+                         {"hidden_size", 16},
+                         {"intermediate_size", 24},
+                         {"num_hidden_layers", 2},
+                         {"num_attention_heads", 2},
+                         {"num_key_value_heads", 1},
+                         {"head_dim", 8},
+                         {"max_position_embeddings", 128},
+                         {"sliding_window", 16},
+                         {"query_pre_attn_scalar", 8},
+                         {"attn_logit_softcapping", nullptr},
+                         {"final_logit_softcapping", nullptr},
+                         {"eos_token_id", base::Json::array({1, 20})},
                          {"torch_dtype", "float32"}};
     folder.write("model/config.json", config.dump());
     std::string rows;
@@ -41,16 +51,19 @@ class FinetuneFolder {
 
   /// gemma-finetune on the rows, all weights from nothing, into `output`.
   std::vector<std::string> full(const std::string& output, std::vector<std::string> more = {}) const {
-    std::vector<std::string> args{"--model", file("model"), "--init", "random", "--method", "full", "--data", data,
-                                  "--output", file(output), "--seed", "5", "--threads", "1", "--lr", "0.01",
-                                  "--batch-size", "2", "--grad-accum", "2", "--warmup", "0"};
+    std::vector<std::string> args{"--model",      file("model"), "--init",   "random",     "--method",     "full",
+                                  "--data",       data,          "--output", file(output), "--seed",       "5",
+                                  "--threads",    "1",           "--lr",     "0.01",       "--batch-size", "2",
+                                  "--grad-accum", "2",           "--warmup", "0"};
     args.insert(args.end(), more.begin(), more.end());
     return args;
   }
   /// The same with an adapter on a model that `full` has written.
-  std::vector<std::string> lora(const std::string& model, const std::string& output, std::vector<std::string> more = {}) const {
-    std::vector<std::string> args{"--model", file(model), "--data", data, "--output", file(output), "--seed", "5",
-                                  "--threads", "1", "--lr", "0.01", "--batch-size", "2", "--rank", "2", "--alpha", "4"};
+  std::vector<std::string> lora(const std::string& model, const std::string& output,
+                                std::vector<std::string> more = {}) const {
+    std::vector<std::string> args{"--model",      file(model), "--data",    data, "--output", file(output),
+                                  "--seed",       "5",         "--threads", "1",  "--lr",     "0.01",
+                                  "--batch-size", "2",         "--rank",    "2",  "--alpha",  "4"};
     args.insert(args.end(), more.begin(), more.end());
     return args;
   }
@@ -66,7 +79,8 @@ inline Result finetune(std::vector<std::string> args) {
 /// Lines of metrics.jsonl.
 inline std::vector<base::Json> metrics(const std::string& folder) {
   std::vector<base::Json> found;
-  for (const std::string& line : lines_of(get_file(folder + "/metrics.jsonl"))) found.push_back(base::parse_json(line, "metrics"));
+  for (const std::string& line : lines_of(get_file(folder + "/metrics.jsonl")))
+    found.push_back(base::parse_json(line, "metrics"));
   return found;
 }
 

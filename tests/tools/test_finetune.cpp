@@ -39,7 +39,8 @@ void check_refused(const Result& result, int code, const std::string& part) {
 
 TEST_CASE("a model from nothing: a folder that gemma-generate runs, records, and a second call that changes nothing") {
   const FinetuneFolder f;
-  const auto args = f.full("out", {"--steps", "8", "--json", "--eval-data", f.data, "--manifest", f.file("manifest.json")});
+  const auto args =
+      f.full("out", {"--steps", "8", "--json", "--eval-data", f.data, "--manifest", f.file("manifest.json")});
   const Json record = json_record(finetune(args));
   CHECK(record["end"] == "finished");
   CHECK(record["steps"] == 8);
@@ -47,7 +48,8 @@ TEST_CASE("a model from nothing: a folder that gemma-generate runs, records, and
   CHECK(record["seed"] == 5);
   const auto lines = metrics(f.file("out"));
   CHECK(lines.size() == 10);  // 8 steps and 2 evaluations
-  for (const char* key : {"loss", "lr", "grad_norm", "tokens", "tokens_per_s", "peak_rss_bytes"}) CHECK(lines[1].contains(key));
+  for (const char* key : {"loss", "lr", "grad_norm", "tokens", "tokens_per_s", "peak_rss_bytes"})
+    CHECK(lines[1].contains(key));
   CHECK(lines.front().contains("eval_loss"));
   CHECK(entries_of(f.file("out"), "events.out.tfevents.").size() == 1);
   CHECK(entries_of(f.file("out"), "checkpoint-") == std::vector<std::string>{"checkpoint-8"});
@@ -57,7 +59,8 @@ TEST_CASE("a model from nothing: a folder that gemma-generate runs, records, and
   CHECK(manifest["outputs"].size() >= 4);
   CHECK(generate({"--model", f.file("out"), "--raw", "-p", "count 3", "-n", "4"}).code == 0);
 
-  const std::string weights = get_file(f.file("out/model.safetensors")), records = get_file(f.file("out/metrics.jsonl"));
+  const std::string weights = get_file(f.file("out/model.safetensors")),
+                    records = get_file(f.file("out/metrics.jsonl"));
   const auto time = std::filesystem::last_write_time(f.file("out/model.safetensors"));
   CHECK(json_record(finetune(args))["end"] == "was_finished");
   CHECK(get_file(f.file("out/model.safetensors")) == weights);
@@ -116,7 +119,9 @@ TEST_CASE("resumed after every one of 20 steps, a run is the one that never stop
 
 TEST_CASE("SIGTERM at any moment: exit 75 and a state that the same command goes on with, bit for bit") {
   const FinetuneFolder f;
-  const auto args = [&](const std::string& folder) { return f.full(folder, {"--steps", "120", "--save-every", "7", "--eval-data", f.data, "--eval-every", "10"}); };
+  const auto args = [&](const std::string& folder) {
+    return f.full(folder, {"--steps", "120", "--save-every", "7", "--eval-data", f.data, "--eval-every", "10"});
+  };
   const Result whole = finetune(args("whole"));
   REQUIRE(whole.code == 0);
   const char* wanted = std::getenv("ATELIER_TEST_MOMENTS");  // 50 in a thorough run
@@ -126,8 +131,11 @@ TEST_CASE("SIGTERM at any moment: exit 75 and a state that the same command goes
     CAPTURE(i);
     const std::string folder = "stopped" + std::to_string(i);
     const auto after = std::chrono::milliseconds(static_cast<int>(1000 * whole.seconds * (i + 0.5) / moments));
-    const Result r = run({.program = tool("gemma-finetune"), .args = args(folder), .timeout = std::chrono::seconds(120),
-                          .signal = i % 2 == 0 ? SIGTERM : SIGINT, .signal_after = after});
+    const Result r = run({.program = tool("gemma-finetune"),
+                          .args = args(folder),
+                          .timeout = std::chrono::seconds(120),
+                          .signal = i % 2 == 0 ? SIGTERM : SIGINT,
+                          .signal_after = after});
     CAPTURE(r.err);
     // Before there was anything to resume: while libraries still load the system's own way of ending a program holds.
     const bool early = r.code == 130 || r.code == 143 || r.signal == SIGTERM || r.signal == SIGINT;
@@ -165,22 +173,24 @@ TEST_CASE("batch 4 and batch 1 with 4 accumulated give the same losses within 1e
 
 TEST_CASE("no improvement: exit 4, no output, and the same again; --best writes the best one") {
   const FinetuneFolder f;
-  const std::vector<std::string> worse{"--steps", "4", "--lr", "0", "--eval-data", f.data, "--eval-every", "1", "--require-improvement"};
+  const std::vector<std::string> worse{
+      "--steps", "4", "--lr", "0", "--eval-data", f.data, "--eval-every", "1", "--require-improvement"};
   for (int i = 0; i < 2; ++i) {
     check_refused(finetune(f.full("out", worse)), 4, "no evaluation was better");
     CHECK_FALSE(std::filesystem::exists(f.file("out/config.json")));
     CHECK_FALSE(std::filesystem::exists(f.file("out/model.safetensors")));
     CHECK(entries_of(f.file("out"), "checkpoint-").size() == 1);
   }
-  const Json best = json_record(finetune(f.full(
-      "best", {"--steps", "40", "--lr", "0.3", "--eval-data", f.data, "--eval-every", "1", "--early-stop", "3", "--json"})));
+  const Json best = json_record(finetune(f.full("best", {"--steps", "40", "--lr", "0.3", "--eval-data", f.data,
+                                                         "--eval-every", "1", "--early-stop", "3", "--json"})));
   CHECK(best["written_step"] == best["best_step"]);
   CHECK(best["steps"].get<int>() <= 40);
 }
 
 TEST_CASE("a loss that is not finite ends the run with exit 4, the last good state kept") {
   const FinetuneFolder f;
-  const Result r = finetune(f.full("out", {"--steps", "30", "--lr", "1e3", "--max-grad-norm", "0", "--optimizer", "sgd", "--save-every", "1"}));
+  const Result r = finetune(f.full(
+      "out", {"--steps", "30", "--lr", "1e3", "--max-grad-norm", "0", "--optimizer", "sgd", "--save-every", "1"}));
   check_refused(r, 4, "not finite");
   CHECK(r.err.find("the last good state is in") != std::string::npos);
   CHECK(entries_of(f.file("out"), "checkpoint-").size() == 1);
@@ -200,7 +210,9 @@ TEST_CASE("a folder with another run is refused, unless --overwrite") {
   f.folder.write("foreign/config.json", "{}");
   check_refused(finetune(f.full("foreign", {"--steps", "2"})), 73, "of another run");
   // A checkpoint elsewhere can be gone on with.
-  REQUIRE(finetune(f.full("on", {"--steps", "3", "--max-grad-norm", "2", "--resume", f.file("out/checkpoint-2")})).code == 0);
+  REQUIRE(
+      finetune(f.full("on", {"--steps", "3", "--max-grad-norm", "2", "--resume", f.file("out/checkpoint-2")})).code ==
+      0);
   CHECK(entries_of(f.file("on"), "checkpoint-") == std::vector<std::string>{"checkpoint-3"});
 }
 
@@ -219,8 +231,10 @@ TEST_CASE("a full disk: exit 74, no output, and room again finishes the run") {
   for (const std::uint64_t limit : {300u, 5000u, 60000u}) {
     CAPTURE(limit);
     const std::string folder = "out" + std::to_string(limit);
-    const Result r = run({.program = tool("gemma-finetune"), .args = f.full(folder, {"--steps", "4", "--save-every", "1"}),
-                          .timeout = std::chrono::seconds(60), .max_file = limit});
+    const Result r = run({.program = tool("gemma-finetune"),
+                          .args = f.full(folder, {"--steps", "4", "--save-every", "1"}),
+                          .timeout = std::chrono::seconds(60),
+                          .max_file = limit});
     CAPTURE(r.err);
     CHECK(r.code == 74);
     CHECK_FALSE(std::filesystem::exists(f.file(folder + "/config.json")));
@@ -305,7 +319,9 @@ TEST_CASE("--plan loads nothing and --max-ram refuses") {
 TEST_CASE("sample prompts are answered at every evaluation") {
   const FinetuneFolder f;
   const std::string prompts = f.folder.write("prompts.txt", "count 3\n{\"prompt\":\"count 4\"}\n\n");
-  REQUIRE(finetune(f.full("out", {"--steps", "4", "--eval-every", "2", "--sample-prompts", prompts, "--sample-tokens", "3"})).code == 0);
+  REQUIRE(finetune(
+              f.full("out", {"--steps", "4", "--eval-every", "2", "--sample-prompts", prompts, "--sample-tokens", "3"}))
+              .code == 0);
   CHECK(entries_of(f.file("out/samples")) == std::vector<std::string>{"step-0.jsonl", "step-2.jsonl", "step-4.jsonl"});
   const auto lines = lines_of(get_file(f.file("out/samples/step-4.jsonl")));
   REQUIRE(lines.size() == 2);
@@ -317,9 +333,12 @@ TEST_CASE("packing, checkpointing and bf16 train, too") {
   REQUIRE(finetune(f.full("plain", {"--steps", "4"})).code == 0);
   REQUIRE(finetune(f.full("recomputed", {"--steps", "4", "--grad-checkpointing"})).code == 0);
   CHECK(get_file(f.file("plain/model.safetensors")) == get_file(f.file("recomputed/model.safetensors")));
-  for (const std::vector<std::string>& more :
-       {std::vector<std::string>{"--packing", "--max-seq-len", "40"}, {"--group-by-length"}, {"--precision", "bf16"}, {"--no-shuffle"},
-        {"--optimizer", "adamw8bit", "--scheduler", "wsd"}, {"--optimizer", "adafactor", "--scheduler", "inverse_sqrt"}}) {
+  for (const std::vector<std::string>& more : {std::vector<std::string>{"--packing", "--max-seq-len", "40"},
+                                               {"--group-by-length"},
+                                               {"--precision", "bf16"},
+                                               {"--no-shuffle"},
+                                               {"--optimizer", "adamw8bit", "--scheduler", "wsd"},
+                                               {"--optimizer", "adafactor", "--scheduler", "inverse_sqrt"}}) {
     const std::string folder = "out" + more[0] + more.back();
     auto args = f.full(folder, more);
     args.insert(args.end(), {"--steps", "6"});
@@ -336,9 +355,29 @@ TEST_CASE("every method trains the shipped model a little") {
   const FinetuneFolder f;
   for (const std::string method : {"lora", "dora", "qlora"}) {
     CAPTURE(method);
-    const Json record = json_record(finetune({"--data", f.data, "--output", f.file(method), "--method", method, "--rank", "4", "--steps", "12",
-                                              "--batch-size", "4", "--lr", "3e-3", "--warmup", "0", "--seed", "1", "--json", "--quiet", "--grad-checkpointing",
-                                              "--dropout", "0.1"}));
+    const Json record = json_record(finetune({"--data",
+                                              f.data,
+                                              "--output",
+                                              f.file(method),
+                                              "--method",
+                                              method,
+                                              "--rank",
+                                              "4",
+                                              "--steps",
+                                              "12",
+                                              "--batch-size",
+                                              "4",
+                                              "--lr",
+                                              "3e-3",
+                                              "--warmup",
+                                              "0",
+                                              "--seed",
+                                              "1",
+                                              "--json",
+                                              "--quiet",
+                                              "--grad-checkpointing",
+                                              "--dropout",
+                                              "0.1"}));
     CHECK(record["steps"] == 12);
     const auto found = losses(f.file(method));
     CHECK(found.back() < found.front());

@@ -55,7 +55,8 @@ at::Tensor golden(const std::string& name, const std::string& tensor) {
 /// The rows that scripts/fixtures/finetune.py trains on.
 std::vector<Example> all_rows() {
   const auto source = io::WeightSource::open(golden_path("rows"));
-  const auto tokens = source->load("tokens", at::kInt, at::kCPU), marks = source->load("supervised", at::kInt, at::kCPU),
+  const auto tokens = source->load("tokens", at::kInt, at::kCPU),
+             marks = source->load("supervised", at::kInt, at::kCPU),
              lengths = source->load("lengths", at::kInt, at::kCPU);
   std::vector<Example> rows;
   const auto* t = tokens.const_data_ptr<std::int32_t>();

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "train/text/dataset.h"
 
+#include "row_options.h"
 #include "support/doctest_last.h"
 #include "support/errors.h"
 #include "support/scratch.h"
@@ -20,13 +21,7 @@ using namespace atelier::train::text_data;
 using base::ExitCode;
 using test::contains;
 using test::error_of;
-
-RowOptions row_options() {
-  static const std::string folder = std::string(ATELIER_MODELS) + "/tiny-gemma";
-  static const auto tokenizer = text::Tokenizer::open(folder);
-  static const auto chat_template = text::ChatTemplate::from_folder(folder);
-  return {.tokenizer = tokenizer, .chat_template = chat_template};
-}
+using test::row_options;
 
 /// Rows of 1 to `spread` words behind the row's number.
 std::string rows_text(int count, int spread = 9) {
@@ -52,7 +47,8 @@ std::vector<std::vector<std::string>> epoch_of(Dataset& data, std::int64_t epoch
   std::vector<std::vector<std::string>> batches;
   for (std::int64_t i = 0; i < data.batches(); ++i) {
     batches.emplace_back();
-    for (const Example& example : data.batch(epoch, i)) batches.back().push_back(row_options().tokenizer->decode(example.tokens));
+    for (const Example& example : data.batch(epoch, i))
+      batches.back().push_back(row_options().tokenizer->decode(example.tokens));
   }
   return batches;
 }
@@ -70,7 +66,8 @@ TEST_CASE("every epoch has every row once, in an order that the seed and the epo
   const std::string path = folder.put("\xEF\xBB\xBF" + rows_text(23) + "\n  \n" + R"({"text":"last"})");
   for (const bool packing : {false, true})
     for (const bool grouped : {false, true}) {
-      const DatasetOptions options{.max_tokens = 30, .packing = packing, .group_by_length = grouped, .batch_size = 4, .seed = 3};
+      const DatasetOptions options{
+          .max_tokens = 30, .packing = packing, .group_by_length = grouped, .batch_size = 4, .seed = 3};
       Dataset data(path, row_options(), options), again(path, row_options(), options);
       CHECK(data.report().rows == 24);
       const auto first = epoch_of(data, 0), second = epoch_of(data, 1);
@@ -137,16 +134,19 @@ TEST_CASE("rows over the limit are cut, left out or refused, and counted") {
   Dataset dropped(path, row_options(), {.max_tokens = 8, .on_long = OnLong::drop});
   CHECK(dropped.report().kept == 10 - longer);
   CHECK(dropped.report().dropped == longer);
-  CHECK(contains(error_of(ExitCode::data, [&] { Dataset(path, row_options(), {.max_tokens = 8, .on_long = OnLong::error}); }),
-                 "and --max-seq-len is 8"));
-  CHECK(contains(error_of(ExitCode::data, [&] { Dataset(path, row_options(), {.max_tokens = 2, .on_long = OnLong::drop}); }),
-                 "none is left"));
+  CHECK(contains(
+      error_of(ExitCode::data, [&] { Dataset(path, row_options(), {.max_tokens = 8, .on_long = OnLong::error}); }),
+      "and --max-seq-len is 8"));
+  CHECK(contains(
+      error_of(ExitCode::data, [&] { Dataset(path, row_options(), {.max_tokens = 2, .on_long = OnLong::drop}); }),
+      "none is left"));
 }
 
 TEST_CASE("a row whose supervised part is cut off whole is left out") {
   const Folder folder;
-  const std::string path = folder.put("{\"prompt\":\"a red circle a red circle a red circle\",\"completion\":\"b\"}\n"
-                                      "{\"prompt\":\"a\",\"completion\":\"b\"}\n");
+  const std::string path = folder.put(
+      "{\"prompt\":\"a red circle a red circle a red circle\",\"completion\":\"b\"}\n"
+      "{\"prompt\":\"a\",\"completion\":\"b\"}\n");
   Dataset data(path, row_options(), {.max_tokens = 8});
   CHECK(data.report().kept == 1);
   CHECK(data.report().dropped == 1);
@@ -155,9 +155,12 @@ TEST_CASE("a row whose supervised part is cut off whole is left out") {
 TEST_CASE("missing files, folders, empty files and files that change") {
   const Folder folder;
   error_of(ExitCode::no_input, [&] { Dataset(folder.scratch.file("none"), row_options(), {}); });
-  CHECK(contains(error_of(ExitCode::no_input, [&] { Dataset(folder.scratch.path().native(), row_options(), {}); }), "not a file"));
+  CHECK(contains(error_of(ExitCode::no_input, [&] { Dataset(folder.scratch.path().native(), row_options(), {}); }),
+                 "not a file"));
+  CHECK(contains(error_of(ExitCode::no_input, [&] { Dataset("-", row_options(), {}); }), "not a file"));
   CHECK(contains(error_of(ExitCode::data, [&] { Dataset(folder.put("\n"), row_options(), {}); }), "no rows"));
-  CHECK(contains(error_of(ExitCode::data, [&] { Dataset(folder.put(rows_text(3) + "{}\n"), row_options(), {}); }), "line 4: "));
+  CHECK(contains(error_of(ExitCode::data, [&] { Dataset(folder.put(rows_text(3) + "{}\n"), row_options(), {}); }),
+                 "line 4: "));
   const std::string path = folder.put(rows_text(3));
   Dataset data(path, row_options(), {});
   {
@@ -170,7 +173,8 @@ TEST_CASE("missing files, folders, empty files and files that change") {
 
 TEST_CASE("the report counts what the rows hold") {
   const Folder folder;
-  Dataset data(folder.put("{\"prompt\":\"a\",\"completion\":\"a\"}\n{\"prompt\":\"a a a\",\"completion\":\"a a\"}\n"), row_options(), {});
+  Dataset data(folder.put("{\"prompt\":\"a\",\"completion\":\"a\"}\n{\"prompt\":\"a a a\",\"completion\":\"a a\"}\n"),
+               row_options(), {});
   const base::Json report = data.report().json();
   CHECK(report["kind"] == "prompt/completion");
   CHECK(report["rows"] == 2);

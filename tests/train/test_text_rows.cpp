@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "train/text/rows.h"
 
+#include "row_options.h"
 #include "support/doctest_last.h"
 #include "support/errors.h"
 
@@ -16,13 +17,7 @@ using namespace atelier::train::text_data;
 using base::ExitCode;
 using test::contains;
 using test::error_of;
-
-RowOptions row_options() {
-  static const std::string folder = std::string(ATELIER_MODELS) + "/tiny-gemma";
-  static const auto tokenizer = text::Tokenizer::open(folder);
-  static const auto chat_template = text::ChatTemplate::from_folder(folder);
-  return {.tokenizer = tokenizer, .chat_template = chat_template};
-}
+using test::row_options;
 
 Example read(const std::string& line, RowOptions options = row_options()) {
   return RowReader(std::move(options)).read(line, "data.jsonl: line 1");
@@ -128,7 +123,8 @@ TEST_CASE("bad rows are refused with their line") {
       {R"({"messages":[]})", "\"messages\" is empty"},
       {R"({"messages":"a"})", "messages must be a list"},
       {R"({"messages":[{"role":"user","content":"a"}]})", "not the model's"},
-      {R"({"messages":[{"role":"user","content":"a"},{"role":"model","content":" "}]})", "message 2: the model's turn is empty"},
+      {R"({"messages":[{"role":"user","content":"a"},{"role":"model","content":" "}]})",
+       "message 2: the model's turn is empty"},
       {R"({"messages":[{"role":"user","content":"a"},{"role":"user","content":"b"}]})", "two user turns"},
       {R"({"messages":[{"role":"owner","content":"a"}]})", "unknown role"},
       {R"({"messages":[{"role":"user","content":"a"},{"role":"model","content":"b"}],"tools":3})", ""},
@@ -141,7 +137,8 @@ TEST_CASE("bad rows are refused with their line") {
     CHECK(contains(message, part));
     CHECK(message.find("data.jsonl", 5) == std::string::npos);  // the place once
   }
-  CHECK(contains(refused_second(good, R"({"text":"a"})"), "line 2: a text row, but the first row (data.jsonl: line 1) is a prompt/completion row"));
+  CHECK(contains(refused_second(good, R"({"text":"a"})"),
+                 "line 2: a text row, but the first row (data.jsonl: line 1) is a prompt/completion row"));
   CHECK(contains(refused_second(R"({"text":"a"})", good), "line 2: a prompt/completion row"));
   CHECK(refused_second(good, good) == "(no error)");
 }

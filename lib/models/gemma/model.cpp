@@ -118,7 +118,8 @@ at::Tensor CausalLm::forward(const Batch& batch) const {
   auto x = embed_tokens_->forward(ids);  // (N, hidden)
   const Angles turned = angles(positions);
   std::vector<nn::LayerCache*> caches(batch.caches.size());
-  const Attend attend = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const nn::AttentionSpec& spec) {
+  const Attend attend = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const nn::AttentionSpec& spec) {
     return one && n > 1 ? nn::attend_run(q, k, v, *caches[0], spec) : nn::attend_step(q, k, v, caches, spec);
   };
   for (std::size_t i = 0; i < layers_.size(); ++i) {
@@ -153,7 +154,8 @@ bool CausalLm::cut(nn::KvCache& cache, std::int64_t begin, std::int64_t count) c
     layer.cut(begin, count, [&](const at::Tensor& keys) {  // (kv_heads, m, head_dim)
       const auto [cos, sin] = rope.angles(std::vector<std::int64_t>(static_cast<std::size_t>(keys.size(1)), -count));
       // In f32: the keys are rounded once more, not twice.
-      const auto rows = keys.transpose(0, 1).to(at::kFloat).clone(at::MemoryFormat::Contiguous);  // (m, kv_heads, head_dim)
+      const auto rows =
+          keys.transpose(0, 1).to(at::kFloat).clone(at::MemoryFormat::Contiguous);  // (m, kv_heads, head_dim)
       return nn::rotate(rows, cos.to(device()), sin.to(device())).to(keys.scalar_type()).transpose(0, 1);
     });
   }

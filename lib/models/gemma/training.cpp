@@ -21,13 +21,13 @@ std::vector<std::int64_t> positions_of(const std::vector<std::int64_t>& lengths)
 }
 
 /// What asks for gradients below a module: its parameters, and the adapters on it.
-std::vector<at::Tensor> trained(const nn::Module& module) {
+std::vector<at::Tensor> trained(nn::Module& module) {
   std::vector<at::Tensor> found;
   const auto add = [&found](const at::Tensor& tensor) {
     if (tensor.defined() && tensor.requires_grad()) found.push_back(tensor);
   };
-  const auto add_adapters = [&add](const nn::Module& part) {
-    const auto* linear = dynamic_cast<const nn::Linear*>(&part);
+  const auto add_adapters = [&add](nn::Module& part) {
+    const auto* linear = part.as<nn::Linear>();
     if (linear == nullptr) return;
     for (const auto& adapter : linear->adapters)
       for (const at::Tensor* tensor : {&adapter->lora_a, &adapter->lora_b, &adapter->magnitude}) add(*tensor);

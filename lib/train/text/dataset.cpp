@@ -31,13 +31,14 @@ constexpr std::size_t kLongestLine = 64u << 20, kBlock = 1u << 20;
 constexpr std::int64_t kMostRows = std::int64_t{1} << 32;
 
 int open_file(const std::string& path) {
+  constexpr const char* not_a_file = "{}: not a file: rows are read again in every epoch";
+  if (path == "-") throw Error(ExitCode::no_input, fmt::format(not_a_file, "-"));
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0)
-    throw Error(ExitCode::no_input, fmt::format("{}: cannot open: {}", path, std::strerror(errno)));
-  struct stat facts {};
+  if (descriptor < 0) throw Error(ExitCode::no_input, fmt::format("{}: cannot open: {}", path, std::strerror(errno)));
+  struct stat facts{};
   if (fstat(descriptor, &facts) == 0 && !S_ISREG(facts.st_mode)) {
     close(descriptor);
-    throw Error(ExitCode::no_input, fmt::format("{}: not a file: rows are read again in every epoch", path));
+    throw Error(ExitCode::no_input, fmt::format(not_a_file, path));
   }
   return descriptor;
 }
@@ -120,8 +121,7 @@ Dataset::Dataset(std::string path, RowOptions rows, DatasetOptions options)
   read_all();
   if (report_.rows == 0) throw Error(ExitCode::data, path_ + ": no rows");
   if (rows_.empty())
-    throw Error(ExitCode::data,
-                fmt::format("{}: of its {} rows none is left to train on", path_, report_.rows),
+    throw Error(ExitCode::data, fmt::format("{}: of its {} rows none is left to train on", path_, report_.rows),
                 "a larger --max-seq-len keeps more of them");
   std::sort(report_.lengths.begin(), report_.lengths.end());
   report_.kind = *reader_.kind();
@@ -131,7 +131,7 @@ Dataset::Dataset(std::string path, RowOptions rows, DatasetOptions options)
 }
 
 void Dataset::read_all() {
-  struct stat facts {};
+  struct stat facts{};
   fstat(file_.fd, &facts);
   base::Progress progress("reading " + path_, static_cast<std::uint64_t>(facts.st_size), "bytes");
   std::string buffer;
@@ -197,9 +197,7 @@ Example Dataset::example(const Row& row) {
   return read;
 }
 
-std::int64_t Dataset::batches() const {
-  return (report_.sequences + options_.batch_size - 1) / options_.batch_size;
-}
+std::int64_t Dataset::batches() const { return (report_.sequences + options_.batch_size - 1) / options_.batch_size; }
 
 std::vector<Example> Dataset::batch(std::int64_t epoch, std::int64_t index) {
   arrange(epoch);

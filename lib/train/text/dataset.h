@@ -16,25 +16,25 @@ enum class OnLong { truncate, drop, error };
 struct DatasetOptions {
   std::int64_t max_tokens = 1024;  ///< of a row, and of a pack
   OnLong on_long = OnLong::truncate;
-  bool packing = false;           ///< several rows share a sequence of max_tokens (best fit); they never see each other
-  bool group_by_length = false;   ///< rows of a batch are of like length
-  bool shuffle = true;            ///< a new order every epoch
-  std::int64_t batch_size = 1;    ///< sequences of a batch: rows, or packs
+  bool packing = false;          ///< several rows share a sequence of max_tokens (best fit); they never see each other
+  bool group_by_length = false;  ///< rows of a batch are of like length
+  bool shuffle = true;           ///< a new order every epoch
+  std::int64_t batch_size = 1;   ///< sequences of a batch: rows, or packs
   std::uint64_t seed = 0;
 };
 
 /// What --check reports, and what a run warns of.
 struct DatasetReport {
   RowKind kind = RowKind::text;
-  std::int64_t rows = 0;           ///< of the file
-  std::int64_t kept = 0;           ///< that are trained on
-  std::int64_t too_long = 0;       ///< over max_tokens: cut, or left out
-  std::int64_t dropped = 0;        ///< left out: too long (OnLong::drop), or nothing supervised was left of it
-  std::int64_t tokens = 0;         ///< of the kept rows, as they are trained on
-  std::int64_t supervised = 0;     ///< of those
-  std::int64_t end_of_turns = 0;   ///< supervised, of the kept rows before they were cut
+  std::int64_t rows = 0;          ///< of the file
+  std::int64_t kept = 0;          ///< that are trained on
+  std::int64_t too_long = 0;      ///< over max_tokens: cut, or left out
+  std::int64_t dropped = 0;       ///< left out: too long (OnLong::drop), or nothing supervised was left of it
+  std::int64_t tokens = 0;        ///< of the kept rows, as they are trained on
+  std::int64_t supervised = 0;    ///< of those
+  std::int64_t end_of_turns = 0;  ///< supervised, of the kept rows before they were cut
   std::int64_t end_of_texts = 0;
-  std::int64_t sequences = 0;      ///< of an epoch: kept rows, or packs
+  std::int64_t sequences = 0;         ///< of an epoch: kept rows, or packs
   std::vector<std::int64_t> lengths;  ///< tokens of every row of the file before it was cut, ascending
 
   std::int64_t length_at(double share) const;  ///< quantile of `lengths`; 0 where there are none
@@ -63,7 +63,7 @@ class Dataset {
 
  private:
   struct Row {
-    std::uint64_t offset;          ///< of its line
+    std::uint64_t offset;  ///< of its line
     std::uint32_t line_bytes, tokens;
   };
 
@@ -82,9 +82,9 @@ class Dataset {
   base::Descriptor file_;
   std::vector<Row> rows_;
 
-  std::int64_t arranged_ = -1;               ///< the epoch that these are of
-  std::vector<std::uint32_t> order_;         ///< rows, one sequence behind another
-  std::vector<std::size_t> sequence_ends_;   ///< into order_
+  std::int64_t arranged_ = -1;              ///< the epoch that these are of
+  std::vector<std::uint32_t> order_;        ///< rows, one sequence behind another
+  std::vector<std::size_t> sequence_ends_;  ///< into order_
 };
 
 /// Cuts an example to so many tokens. False where nothing supervised is left.

@@ -113,8 +113,7 @@ Example RowReader::of_text(const Json& row, const std::string& where) const {
   Example example = begun(tokenizer);
   append(example, ids, true);
   finish_text(example, tokenizer);
-  if (const auto end = tokenizer.find("<end_of_turn>"))
-    example.end_of_turns = std::count(ids.begin(), ids.end(), *end);
+  if (const auto end = tokenizer.find("<end_of_turn>")) example.end_of_turns = std::count(ids.begin(), ids.end(), *end);
   return example;
 }
 
@@ -142,9 +141,8 @@ Example RowReader::of_messages(const Json& row, const std::string& where) const 
   if (messages.back()["role"] != "model") bad(where, "the last message is not the model's: nobody answers it");
   Json tools;
   if (row.contains("tools") && !row["tools"].is_null()) tools = text::check_tools(row["tools"], where);
-  auto taught = at_row(where, [&] {
-    return text::teach_conversation({*options_.chat_template, *options_.tokenizer}, messages, tools);
-  });
+  auto taught = at_row(
+      where, [&] { return text::teach_conversation({*options_.chat_template, *options_.tokenizer}, messages, tools); });
   Example example{std::move(taught.ids), std::move(taught.supervised), 0, 0};
   const auto end = options_.tokenizer->find("<end_of_turn>");
   for (std::size_t i = 0; i < example.tokens.size(); ++i) {

@@ -24,12 +24,13 @@ struct TextBatch : Batch {
 std::unique_ptr<TextBatch> make_batch(const std::vector<Example>& examples, at::Device device);
 
 struct TextTaskOptions {
-  std::int64_t accumulation = 1;  ///< micro-batches of a step: a step never reaches into the next epoch, whose last steps
-                                  ///< are filled up with empty batches, so that only batch size x accumulation matters
+  std::int64_t accumulation =
+      1;  ///< micro-batches of a step: a step never reaches into the next epoch, whose last steps
+          ///< are filled up with empty batches, so that only batch size x accumulation matters
   bool checkpointing = false;
-  std::function<void(bool training)> set_training;          ///< switches dropout; may be empty
-  std::function<void(const std::string&)> write_checkpoint; ///< adds files to a checkpoint's folder; may be empty
-  std::function<void(std::int64_t step)> after_evaluation;  ///< also without held-out data; may be empty
+  std::function<void(bool training)> set_training;           ///< switches dropout; may be empty
+  std::function<void(const std::string&)> write_checkpoint;  ///< adds files to a checkpoint's folder; may be empty
+  std::function<void(std::int64_t step)> after_evaluation;   ///< also without held-out data; may be empty
 };
 
 /// Teaches a Gemma the rows of a dataset.
