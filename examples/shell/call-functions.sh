@@ -32,7 +32,7 @@ calls = json.load(sys.stdin).get("tool_calls", [])
 for call in calls:
     print(json.dumps(call["function"]), file=sys.stderr)
 if calls:
-    results = [{"role": "tool", "name": c["function"]["name"], "content": {"success": True}} for c in calls]
+    results = [{"role": "tool", "name": c["function"]["name"], "content": {"done": True}} for c in calls]
     print(json.dumps([{"role": "user", "content": sys.argv[1]}, {"role": "model", "tool_calls": calls}] + results))' "$request"
 }
 

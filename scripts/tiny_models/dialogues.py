@@ -104,15 +104,17 @@ def scene_dialogue(rng, held, task, kinds, questions):
 
 
 def list_dialogue(rng, turns):
-    """Counting in plain lists of shapes: the densest way to learn to compare words."""
+    """Plain lists of shapes, counted or looked up by place: the densest way to learn to compare words."""
+    by_place = rng.random() < 0.35
     d = Dialogue("counting")
     for _ in range(turns):
         few = rng.random() < 0.6
         shapes, colours = (rng.sample(st.SHAPES, 3), rng.sample(st.COLOURS, 3)) if few else (st.SHAPES, st.COLOURS)
-        items = [sample_item(rng, None, False, shapes=shapes, colours=colours, positions=(None,)) for _ in range(rng.randint(2, 6))]
+        places = rng.sample(list(POSITIONS), 6) if by_place else [None] * 6
+        items = [sample_item(rng, None, False, shapes=shapes, colours=colours, positions=(place,)) for place in places[:rng.randint(2, 6)]]
         scene = Scene(tuple(dict.fromkeys(i for i in items if i)), None)
         if scene.items:
-            question, answer = st.ask_count(rng, scene)
+            question, answer = st.ask_place(rng, scene, nothing=0.4) if by_place else st.ask_count(rng, scene)
             d.add(st.put_together(rng, st.cap(join(phrase(i) for i in scene.items)) + ".", question), answer)
     return d
 

@@ -50,7 +50,7 @@ templates as the training's, so a user's free wording will fail more often than 
 `scripts/make-tiny-models gemma` generates the dialogues, learns the tokenizer from them and from everyday English, German
 and French words, and trains from scratch; no other data or model was used. Loss on the model's turns with
 `<end_of_turn>`; Muon for the matrices of the layers, AdamW for the rest. {crew}{minutes:.0f} minutes ({cpu:.0f} CPU minutes; the rest went to other work on the same
-machine), {tokens:.1f} million tokens at {speed:.0f} tokens/s, {steps} steps of each process.{cut}
+machine), {tokens:.1f} million tokens at {speed:.0f} tokens/s, {steps} steps{each}.{cut}
 
 | | |
 | --- | --- |
@@ -105,7 +105,7 @@ def write_card(folder, rows, at, threads):
         parameters=sum(p.numel() for p in Gemma2().parameters()) / 1e6, world=textwrap.fill(world, 118),
         verdict="" if right >= GOAL * asked else UNFINISHED.format(goal=GOAL), samples=samples.rstrip(), table=table(rows),
         asked=asked, minutes=at["seconds"] / 60,
-        crew=CREW.format(threads=threads, round=ROUND) if threads > 1 else "", cut=CUT.format(total=TOTAL_TOKENS / 1e6) if at["tokens"] < TOTAL_TOKENS else "",
+        crew=CREW.format(threads=threads, round=ROUND) if threads > 1 else "", each=" of each process" if threads > 1 else "", cut=CUT.format(total=TOTAL_TOKENS / 1e6) if at["tokens"] < TOTAL_TOKENS else "",
         cpu=at["cpu"] / 60, tokens=at["tokens"] / 1e6,
         speed=at["tokens"] / max(at["seconds"], 1e-9), steps=at["step"], layers=c["num_hidden_layers"],
         width=c["hidden_size"], ffn=c["intermediate_size"], heads=c["num_attention_heads"], kv=c["num_key_value_heads"],

@@ -34,7 +34,7 @@ MATCHES = {1: (((1,), (0,)), ((2,), (0,)), ((0,), (1,)), ((1,), (1,)), ((0, 1), 
            3: (((1, 2), (0, 1)), ((2, 3), (0, 1)), ((0, 1), (1, 2)), ((1, 2), (1, 2)), ((1, 2, 3), (1, 2, 3)), ((2, 3, 4), (1, 2, 3)))}
 MATCH = 2.0  # strength: two equal tokens score about ten nats
 # Tokens back of which units of the first layer's gated product start by telling whether they are the same.
-ALIKE = ((1, 2), (1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (2, 5))
+ALIKE = ((1, 2), (1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (3, 5))
 ALIKE_STRENGTH = 0.3
 FIRST_SLOW = 6  # rotary pairs from here on turn too little to disturb the comparison of tokens in one dialogue
 

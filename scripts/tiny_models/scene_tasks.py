@@ -132,9 +132,10 @@ def ask_size(rng, scene):
                        f"Tell me the size of {r}.", f"Which size does {r} have?")), f"{cap(said_again(r))} is {item.size}."
 
 
-def ask_place(rng, scene):
+def ask_place(rng, scene, nothing=0.2):
+    """nothing: how often a place is asked for where there is nothing."""
     taken = {i.position: i for i in scene.items}
-    place = rng.choice(list(taken)) if rng.random() < 0.8 else absent(rng, scene, "position", list(POSITIONS))
+    place = rng.choice(list(taken)) if rng.random() >= nothing else absent(rng, scene, "position", list(POSITIONS))
     p = position_phrase(place)
     if rng.random() < 0.3:
         p = p.replace("at the", "in the") if place != "centre" else "in the middle"
@@ -247,11 +248,6 @@ def two(rng, scene):
     return rng.sample(scene.items, 2)
 
 
-def sized(reference, item):
-    """'the small red circle', from 'the red circle'. With the size in front one finds the name by the size."""
-    return f"the {item.size} {said_again(reference).removeprefix('the ')}"
-
-
 def sizes(*named):
     """'The red circle is small and the blue star is large', from (reference, item)s."""
     return cap(join(f"{said_again(r)} is {item.size}" for r, item in named))
@@ -262,20 +258,36 @@ def places(*named):
     return cap(join(f"{said_again(r)} is {position_phrase(item.position)}" for r, item in named))
 
 
+def larger_or_smaller(rng):
+    """(how answers say it, how the user says it)."""
+    if rng.random() < 0.6:
+        return "larger", rng.choice(("larger", "bigger"))
+    return "smaller", "smaller"
+
+
+def larger_one(a, b, word):
+    """The larger (or smaller) of two shapes, None if their sizes are the same."""
+    if a.size == b.size:
+        return None
+    return a if (SIZES.index(a.size) > SIZES.index(b.size)) == (word == "larger") else b
+
+
+def weighed(ra, a, rb, b, word):
+    """'The star is small and the ring is medium: small or medium, larger?', from references: what decides stands side by side."""
+    return f"{sizes((ra, a), (rb, b))}: {a.size} or {b.size}, {word}?"
+
+
 def ask_larger(rng, scene):
     if len(scene.items) < 2:
         return None
     a, b = two(rng, scene)
     ra, rb = refer(rng, a, scene), refer(rng, b, scene)
-    more = rng.random() < 0.6
-    word = "larger" if more else "smaller"
-    said = rng.choice(("larger", "bigger")) if more else "smaller"
+    word, said = larger_or_smaller(rng)
     question = rng.choice((f"Which is {said}, {ra} or {rb}?", f"Which one is {said}: {ra} or {rb}?",
                            f"What is {said}, {ra} or {rb}?", f"Which shape is {said}, {ra} or {rb}?",
                            f"Compare {ra} and {rb}. Which is {said}?", f"{cap(ra)} or {rb}: which is {said}?"))
-    za, zb = SIZES.index(a.size), SIZES.index(b.size)
-    sized_a, sized_b = sized(ra, a), sized(rb, b)
-    return question, f"Of {sized_a} and {sized_b}, {'neither' if za == zb else sized_a if (za > zb) == more else sized_b} is {word}."
+    found = larger_one(a, b, word)
+    return question, f"{weighed(ra, a, rb, b, word)} {'neither' if found is None else said_again(ra if found is a else rb)}."
 
 
 def ask_is_larger(rng, scene):
@@ -283,15 +295,10 @@ def ask_is_larger(rng, scene):
         return None
     a, b = two(rng, scene)
     ra, rb = refer(rng, a, scene), refer(rng, b, scene)
-    more = rng.random() < 0.6
-    said = rng.choice(("larger", "bigger")) if more else "smaller"
+    word, said = larger_or_smaller(rng)
     question = rng.choice((f"Is {ra} {said} than {rb}?", f"Would you say {ra} is {said} than {rb}?",
                            f"Is it true that {ra} is {said} than {rb}?"))
-    za, zb = SIZES.index(a.size), SIZES.index(b.size)
-    if za == zb:
-        return question, f"{sizes((ra, a), (rb, b))}, so they are the same size: no."
-    truth = "larger" if za > zb else "smaller"
-    return question, f"{sizes((ra, a), (rb, b))}, so {said_again(ra)} is {truth}: {'yes' if (za > zb) == more else 'no'}."
+    return question, f"{weighed(ra, a, rb, b, word)} {'yes' if larger_one(a, b, word) is a else 'no'}."
 
 
 def ask_extreme(rng, scene):
@@ -304,7 +311,7 @@ def ask_extreme(rng, scene):
     said = rng.choice(("largest", "biggest")) if most else "smallest"
     question = rng.choice((f"Which shape is the {said}?", f"What is the {said} shape?", f"Which one is the {said}?",
                            f"Which is the {said} of the shapes?", f"Name the {said} shape."))
-    return question, f"I see {join(phrase(i) for i in scene.items)}, so {sized(name(ranked[0]), ranked[0])} is the {'largest' if most else 'smallest'}."
+    return question, f"I see {join(phrase(i) for i in scene.items)}, so the {noun(ranked[0])} is the {'largest' if most else 'smallest'}."
 
 
 def relation(a, b):
@@ -315,11 +322,6 @@ def relation(a, b):
     return " and ".join(parts)
 
 
-def related(ra, a, rb, b):
-    """'The star is on the left and the ring is at the top, so the star is below and to the left of the ring', from references."""
-    return f"{places((ra, a), (rb, b))}, so {said_again(ra)} is {relation(a, b)} {said_again(rb)}"
-
-
 def ask_relation(rng, scene):
     if len(scene.items) < 2:
         return None
@@ -328,7 +330,11 @@ def ask_relation(rng, scene):
     question = rng.choice((f"Where is {ra} compared to {rb}?", f"Where is {ra}, seen from {rb}?",
                            f"How does {ra} lie relative to {rb}?", f"Where is {ra} in relation to {rb}?",
                            f"Where does {ra} lie compared with {rb}?"))
-    return question, f"{related(ra, a, rb, b)}."
+    return question, f"{places((ra, a), (rb, b))}, so {said_again(ra)} is {relation(a, b)} {said_again(rb)}."
+
+
+# What a question can ask for: the axis (0: rows, 1: columns) and on which side of the other shape the first one then is.
+SIDES = {"above": (0, -1), "below": (0, 1), "to the left of": (1, -1), "to the right of": (1, 1)}
 
 
 def ask_is_beside(rng, scene):
@@ -336,13 +342,20 @@ def ask_is_beside(rng, scene):
         return None
     a, b = two(rng, scene)
     ra, rb = refer(rng, a, scene), refer(rng, b, scene)
-    (row_a, col_a), (row_b, col_b) = POSITIONS[a.position], POSITIONS[b.position]
-    word, truth = rng.choice((("above", row_a < row_b), ("below", row_a > row_b),
-                              ("to the left of", col_a < col_b), ("to the right of", col_a > col_b)))
+    word = rng.choice(list(SIDES))
+    axis = SIDES[word][0]
+    difference = POSITIONS[a.position][axis] - POSITIONS[b.position][axis]
     said = word.replace("to the ", "") if rng.random() < 0.3 else word
     question = rng.choice((f"Is {ra} {said} {rb}?", f"Is it true that {ra} is {said} {rb}?",
                            f"Would you say {ra} is {said} {rb}?"))
-    return question, f"{related(ra, a, rb, b)}: {'yes' if truth else 'no'}."
+    # The side that is asked for is said beside the one where the shape is, and nothing of the other axis.
+    if difference == 0:
+        found = f"they are {('level', 'in line')[axis]}"
+    else:
+        side = next(w for w, (other, sign) in SIDES.items() if other == axis and sign * difference > 0)
+        found = f"{said_again(ra)} is {side.removesuffix(' of')}"
+    truth = "yes" if SIDES[word][1] * difference > 0 else "no"
+    return question, f"{places((ra, a), (rb, b))}, so {found}, {word.removeprefix('to the ').removesuffix(' of')}? {truth}."
 
 
 def said_of(item, field):
