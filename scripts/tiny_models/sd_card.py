@@ -46,7 +46,7 @@ words, and trains from scratch; no other data or model was used. CPU minutes are
 | --- | ---: | ---: | ---: |
 | text encoder: its last hidden states say what the caption puts where | {text_steps:,} | {text_batch} | {text_minutes:.0f} |
 | autoencoder: begins as the average colour of 4 x 4 pixels | {vae_steps:,} | {vae_batch} | {vae_minutes:.0f} |
-| UNet: v-prediction with zero terminal signal on {scenes:,} scenes, a tenth of the captions left out | {unet_steps:,} | {unet_batch} | {unet_minutes:.0f} |
+| UNet: v-prediction with zero terminal signal on {scenes:,} scenes, a tenth of the captions left out; at first its cross-attention is taught where to look | {unet_steps:,} | {unet_batch} | {unet_minutes:.0f} |
 
 | part | |
 | --- | --- |

@@ -10,14 +10,16 @@ from torch.nn import functional as F
 from .captions import BACKGROUNDS, COLOURS, POSITIONS, SHAPES, SIZES, Item, Scene, caption, sample_caption_scene
 from .draw import complete, draw
 from .sd_loop import Loop, save_whole
+from .sd_look import Looking
 from .sd_parts import SCHEDULER_CONFIG, SIZE
 from .sd_text import tokenize
 
 VAE_STEPS, VAE_BATCH = 3000, 8
 SCENES, DOUBLE = 24_000, 0.35
-UNET_STEPS, UNET_BATCH = 5_000, 32
+UNET_STEPS, UNET_BATCH = 16_000, 32
 NOISY = 1.4          # above 1 the noisy end of the schedule is seen more often
 DROPPED = 0.1        # captions left out, for guidance
+LOOKING, LOOKING_PART = 0.1, 0.5  # weight of the loss of sd_look at first, and the part of the training in which it falls to nothing
 
 
 def scene_and_caption(rng):
@@ -91,6 +93,7 @@ def train_unet(unet, text, scenes, scale, empty, work, seed, processes, log):
     hidden, nothing = read(text, ids), read(text, empty[None])[0]
     alphas = signal(SCHEDULER_CONFIG)
     count = UNET_BATCH // processes
+    looking = Looking(unet)
 
     def compute(member, step):
         rng = torch.Generator().manual_seed((seed * 1_000_003 + step) * 16 + member)
@@ -104,7 +107,8 @@ def train_unet(unet, text, scenes, scale, empty, work, seed, processes, log):
         x = latents[rows].float() * scale
         noise = torch.randn(x.shape, generator=rng)
         noisy, v = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
-        return F.mse_loss(unet(noisy, t, words).sample, v)
+        loss = F.mse_loss(unet(noisy, t, words).sample, v)
+        return loss + LOOKING * max(0.0, 1 - step / (LOOKING_PART * UNET_STEPS)) * looking.loss()
 
     loop = Loop("unet", [unet], compute, steps=UNET_STEPS, lr=1e-3, file=work / "unet.pt", processes=processes, log=log, average=0.999)
     loop.run()
