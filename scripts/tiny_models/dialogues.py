@@ -106,7 +106,7 @@ def scene_dialogue(rng, held, task, kinds, questions):
 def list_dialogue(rng, turns):
     """Plain lists of shapes, counted or looked up by place: the densest way to learn to compare words."""
     by_place = rng.random() < 0.35
-    d = Dialogue("counting")
+    d = Dialogue("qa" if by_place else "counting")
     for _ in range(turns):
         few = rng.random() < 0.6
         shapes, colours = (rng.sample(st.SHAPES, 3), rng.sample(st.COLOURS, 3)) if few else (st.SHAPES, st.COLOURS)

@@ -94,6 +94,12 @@ def nearest_colour(rgb):
     return min(PALETTE, key=lambda name: ((rgb - colour_of(name)) ** 2).sum().item())
 
 
+def cells(size):
+    """(size, size): of each pixel of a square picture the number of its cell of the 3 x 3 grid, in POSITIONS' order."""
+    line = ((torch.arange(size) + 0.5) * 3 / size).long()
+    return line[:, None] * 3 + line[None, :]
+
+
 def measure(picture):
     """(background, [(colour, position, share of the picture)]) of what is seen in a square picture, the largest part first.
 
@@ -114,8 +120,7 @@ def measure(picture):
     foreign = ((picture - ground[:, None, None]) ** 2).sum(0).sqrt() > 0.2
     palette = torch.stack([colour_of(n) for n in names])
     nearest = ((picture[:, None] - palette.T[:, :, None, None]) ** 2).sum(0).argmin(0)
-    cells = ((torch.arange(size) + 0.5) * 3 / size).long().clamp_(max=2)
-    cell = cells[:, None] * 3 + cells[None, :]
+    cell = cells(size)
     parts = []
     for index, position in enumerate(POSITIONS):
         here = foreign & (cell == index)

@@ -20,6 +20,7 @@ def add_arguments(parser):
     parser.add_argument("--eval-file", type=Path, metavar="FILE",
                         help="also write 100 of the questions here (default: tests/data, when OUTPUT is the default)")
     parser.add_argument("--eval-only", action="store_true", help="print the figures of a finished folder and stop")
+    parser.add_argument("--eval-draw", type=int, default=0, metavar="N", help="with --eval-only: other questions (default: the card's)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="training processes (default: one per CPU)")
 
 
@@ -38,7 +39,7 @@ def main(args):
     # One thread per process: on a machine with other work, threads inside an operation mostly wait for each other.
     torch.set_num_threads(1)
     if args.eval_only:
-        gemma_eval.evaluate(args.output)
+        gemma_eval.evaluate(args.output, draw=args.eval_draw)
         return 0
 
     work = args.work or REPOSITORY / "build" / f"tiny-gemma-{args.seed}"
@@ -52,7 +53,7 @@ def main(args):
     net = run.train()
     gemma_folder.save_folder(args.output, net.state_dict(), tokenizer)
     rows = gemma_eval.evaluate(args.output)
-    gemma_card.write_card(args.output, rows, run.at, args.threads)
+    gemma_card.write_card(args.output, rows, gemma_eval.other_draws(args.output), run.at, args.threads)
     eval_file = args.eval_file or (EVAL_FILE if args.output.resolve() == OUTPUT else None)
     if eval_file:
         gemma_eval.write_questions(eval_file)

@@ -2,7 +2,7 @@
 import textwrap
 
 from .captions import COLOURS, POSITIONS, SHAPES, SIZES
-from .gemma_eval import PROMPTS, Model, table
+from .gemma_eval import OTHER_DRAWS, PROMPTS, Model, table
 from .gemma_net import CONFIG, Gemma2
 from .gemma_train import ROUND, TOTAL_TOKENS
 
@@ -42,7 +42,8 @@ folder, the arithmetic is float32.
 
 {table}
 {verdict}
-`scripts/make-tiny-models gemma --eval-only` prints this table again. The wording of the questions comes from the same
+`scripts/make-tiny-models gemma --eval-only` prints this table again; with `--eval-draw` 1 to {draws} it asks other questions,
+{more} in all, of which {others} % are answered exactly: the better estimate of the two. The wording of the questions comes from the same
 templates as the training's, so a user's free wording will fail more often than the table says.
 
 ## How it was made
@@ -94,17 +95,17 @@ ended the schedule before the {total:.0f} million tokens of its full length."""
 GOAL = 0.95
 
 
-def write_card(folder, rows, at, threads):
-    """README.md with the figures `rows` (see gemma_eval.evaluate) and the training's counters `at`."""
+def write_card(folder, rows, others, at, threads):
+    """README.md with the figures `rows` and `others` (see gemma_eval) and the training's counters `at`."""
     model = Model(folder)
     samples = "\n".join(f"> {p}\n>\n> **{model.chat(p)}**\n" for p in PROMPTS)
-    right, asked = sum(r for _, r, _ in rows), sum(n for _, _, n in rows)
+    asked = sum(n for _, _, n in rows)
     world = WORLD.format(shapes=_listed(SHAPES), colours=_listed(COLOURS), sizes=_listed(SIZES), positions=_listed(POSITIONS))
     c = CONFIG
     (folder / "README.md").write_text(CARD.format(
         parameters=sum(p.numel() for p in Gemma2().parameters()) / 1e6, world=textwrap.fill(world, 118),
-        verdict="" if right >= GOAL * asked else UNFINISHED.format(goal=GOAL), samples=samples.rstrip(), table=table(rows),
-        asked=asked, minutes=at["seconds"] / 60,
+        verdict="" if others[0] >= GOAL * others[1] else UNFINISHED.format(goal=GOAL), samples=samples.rstrip(), table=table(rows),
+        asked=asked, others=f"{100 * others[0] / others[1]:.1f}", more=f"{others[1]:,}", draws=OTHER_DRAWS[-1], minutes=at["seconds"] / 60,
         crew=CREW.format(threads=threads, round=ROUND) if threads > 1 else "", each=" of each process" if threads > 1 else "", cut=CUT.format(total=TOTAL_TOKENS / 1e6) if at["tokens"] < TOTAL_TOKENS else "",
         cpu=at["cpu"] / 60, tokens=at["tokens"] / 1e6,
         speed=at["tokens"] / max(at["seconds"], 1e-9), steps=at["step"], layers=c["num_hidden_layers"],

@@ -9,6 +9,7 @@ import torch
 from .dialogues import TASKS, prompt_and_answer, question
 
 QUESTIONS = 500
+OTHER_DRAWS = range(1, 7)
 BATCH = 25
 LABELS = {"qa": "questions about a scene", "counting": "counting", "comparing": "comparing", "caption": "captions",
           "german": "German", "french": "French", "call_flat": "calls, flat", "call_nested": "calls, nested arguments",
@@ -54,10 +55,10 @@ class Model:
         return self.answers([f"<start_of_turn>user\n{text}<end_of_turn>\n<start_of_turn>model\n"])[0]
 
 
-def questions(count=QUESTIONS):
-    """Held-out questions, the tasks taking turns; always the same ones."""
+def questions(count=QUESTIONS, draw=0):
+    """Held-out questions, the tasks taking turns; for one `draw` always the same ones."""
     made, seen = [], set()
-    generators = {task: random.Random(f"evaluation {task}") for task in TASKS}
+    generators = {task: random.Random(f"evaluation {task} {draw}" if draw else f"evaluation {task}") for task in TASKS}
     while len(made) < count:
         task = TASKS[len(made) % len(TASKS)]
         dialogue = question(generators[task], task)
@@ -78,9 +79,9 @@ def write_questions(path, count=100):
     path.write_text("".join(json.dumps(q, ensure_ascii=False) + "\n" for q in questions(count)), encoding="utf-8")
 
 
-def evaluate(folder, *, dtype=torch.float32, show=5, log=print):
+def evaluate(folder, *, dtype=torch.float32, show=5, log=print, draw=0):
     """[(task, right, asked)] for the saved folder; some wrong answers go to stderr."""
-    asked = questions()
+    asked = questions(draw=draw)
     given = Model(folder, dtype).answers([q["prompt"] for q in asked])
     right = [q["answer"] == g for q, g in zip(asked, given)]
     wrong = [(q, g) for q, g, r in zip(asked, given, right) if not r]
@@ -90,6 +91,12 @@ def evaluate(folder, *, dtype=torch.float32, show=5, log=print):
             for task in TASKS]
     log(table(rows))
     return rows
+
+
+def other_draws(folder):
+    """(right, asked) of the questions of OTHER_DRAWS: how far the table's draw is luck."""
+    rows = [row for draw in OTHER_DRAWS for row in evaluate(folder, show=0, log=lambda text: None, draw=draw)]
+    return sum(r for _, r, _ in rows), sum(n for _, _, n in rows)
 
 
 def table(rows):

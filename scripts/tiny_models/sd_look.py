@@ -8,6 +8,7 @@ does, what it reads says nothing about the place where it is read.
 import torch
 
 from .captions import POSITIONS
+from .draw import cells
 from .sd_text import SHORT, SLOTS, THINGS, things
 from .sd_tokenizer import LENGTH
 
@@ -18,17 +19,11 @@ def _masks():
     return (things(behind)[None] == torch.arange(THINGS)[:, None]) & (behind >= SHORT)
 
 
-def cells(side):
-    """(side * side,): of each pixel of a square the number of its place in the 3 x 3 grid."""
-    line = ((torch.arange(side) + 0.5) * 3 / side).long()
-    return (line[:, None] * 3 + line[None, :]).flatten()
-
-
 class Looking:
-    """Watches the cross-attentions of a UNet; `loss` is about its last forward pass."""
+    """Watches the cross-attentions of a UNet while `watching` is set; `loss` is about its last forward pass."""
 
     def __init__(self, unet):
-        self.seen, masks = [], _masks()
+        self.watching, self.seen, masks = True, [], _masks()
         free = [1 + i for i in range(len(POSITIONS), len(SLOTS))]
         self.places, self.ground, self.somewhere = masks[1:1 + len(POSITIONS)], masks[0], masks[free].any(0)
         for name, module in unet.named_modules():
@@ -36,7 +31,7 @@ class Looking:
                 module.register_forward_pre_hook(self._watch, with_kwargs=True)
 
     def _watch(self, module, args, kwargs):
-        if module.training:
+        if self.watching:
             self.seen.append((module, args[0], kwargs["encoder_hidden_states"]))
 
     def loss(self):
@@ -47,7 +42,7 @@ class Looking:
             q = module.to_q(hidden).view(count, pixels, module.heads, -1)[:, :, :3].transpose(1, 2)
             k = module.to_k(states).view(count, LENGTH, module.heads, -1)[:, :, :3].transpose(1, 2)
             at = (q @ k.transpose(2, 3) * module.scale).log_softmax(-1)  # (count, 3, pixels, LENGTH)
-            right = torch.stack([self.places[cells(int(pixels ** 0.5))], self.ground.expand(pixels, -1), self.somewhere.expand(pixels, -1)])
+            right = torch.stack([self.places[cells(int(pixels ** 0.5)).flatten()], self.ground.expand(pixels, -1), self.somewhere.expand(pixels, -1)])
             found.append(-at.masked_fill(~right, float("-inf")).logsumexp(-1).mean())
         self.seen.clear()
         return sum(found) / len(found)

@@ -107,10 +107,13 @@ def train_unet(unet, text, scenes, scale, empty, work, seed, processes, log):
         x = latents[rows].float() * scale
         noise = torch.randn(x.shape, generator=rng)
         noisy, v = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
+        weight = LOOKING * (1 - step / (LOOKING_PART * UNET_STEPS))
+        looking.watching = weight > 0
         loss = F.mse_loss(unet(noisy, t, words).sample, v)
-        return loss + LOOKING * max(0.0, 1 - step / (LOOKING_PART * UNET_STEPS)) * looking.loss()
+        return loss + weight * looking.loss() if looking.watching else loss
 
     loop = Loop("unet", [unet], compute, steps=UNET_STEPS, lr=1e-3, file=work / "unet.pt", processes=processes, log=log, average=0.999)
     loop.run()
+    looking.watching = False
     unet.eval()
     return loop.at

@@ -44,7 +44,9 @@ TEST_CASE("nightly.sh") {
 TEST_CASE("call-functions.sh") {
   const Result r = example("call-functions.sh", {"Draw a red circle on white."});
   CHECK(r.code == 0);
-  CHECK(!r.out.empty());
+  REQUIRE(r.out_lines().size() == 2);
+  CHECK(base::parse_json(r.out_lines()[0], "call")["name"] == "draw_scene");
+  CHECK(r.out_lines()[1] == "Done, I have drawn the red circle.");
 }
 
 TEST_CASE("translate.sh") {

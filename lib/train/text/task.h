@@ -24,9 +24,9 @@ struct TextBatch : Batch {
 std::unique_ptr<TextBatch> make_batch(const std::vector<Example>& examples, at::Device device);
 
 struct TextTaskOptions {
-  std::int64_t accumulation =
-      1;  ///< micro-batches of a step: a step never reaches into the next epoch, whose last steps
-          ///< are filled up with empty batches, so that only batch size x accumulation matters
+  /// Micro-batches of a step. A step never reaches into the next epoch, whose last steps are filled up with empty batches, so
+  /// that only batch size x accumulation matters.
+  std::int64_t accumulation = 1;
   bool checkpointing = false;
   std::function<void(bool training)> set_training;           ///< switches dropout; may be empty
   std::function<void(const std::string&)> write_checkpoint;  ///< adds files to a checkpoint's folder; may be empty
