@@ -160,7 +160,7 @@ class Run {
       samples.emplace(o_.sample_prompts, o_.output + "/samples", model.model, mode, o_.sample_tokens);
     }
     train::text_data::TextTask task(model.model->network, model.parameters, data, held_out,
-                                    task_options(model, samples ? &*samples : nullptr));
+                                    task_options(trainee, model, samples ? &*samples : nullptr));
     train::LoopOptions options = loop_options(o_.train, o_.output, steps_of(o_.train, task.steps_per_epoch()));
     options.precision = trainee.precision;
     options.settings = settings;
@@ -176,10 +176,11 @@ class Run {
     return finish(trainee, model, result, options, *data);
   }
 
-  train::text_data::TextTaskOptions task_options(const Trainee& trainee, const SampleWriter* samples) const {
+  train::text_data::TextTaskOptions task_options(const TraineeFiles& files, const Trainee& trainee,
+                                                 const SampleWriter* samples) const {
     train::text_data::TextTaskOptions options;
     options.accumulation = o_.train.accumulation;
-    options.checkpointing = o_.train.checkpointing;
+    options.recompute = recompute_of(o_, files);
     if (trainee.adapter) {
       const auto* adapter = &*trainee.adapter;
       options.set_training = [adapter](bool training) { adapter->set_training(training); };

@@ -184,6 +184,9 @@ std::string model_fingerprint(const TextModelFiles& files) {
 
 namespace {
 
+/// Kept products take at most this part of the weights' bytes: their memory then grows no faster than the model.
+constexpr std::uint64_t kept_share = 4;
+
 /// Bytes that the optimiser keeps for each trained number, besides the number and its gradient.
 double state_bytes(const std::string& optimizer, bool half) {
   const double master = half ? 4 : 0;
@@ -199,10 +202,15 @@ std::int64_t layer_bytes(const models::gemma::Config& c, std::int64_t element) {
   return (6 * c.hidden_size + 3 * heads + 5 * c.intermediate_size) * element + (12 * c.hidden_size + 2 * heads) * 4;
 }
 
+/// The most tokens of a micro-batch.
+std::int64_t tokens_of(const FinetuneOptions& o, const models::gemma::Config& c) {
+  return o.train.batch_size * std::min(o.max_seq_len, c.max_positions);
+}
+
 std::uint64_t activation_bytes(const FinetuneOptions& o, const TextModelFiles& files, Precision precision) {
   const auto& c = files.config;
   const std::int64_t element = precision == Precision::fp32 ? 4 : 2;
-  const std::int64_t tokens = o.train.batch_size * std::min(o.max_seq_len, c.max_positions);
+  const std::int64_t tokens = tokens_of(o, c);
   const std::int64_t kept = o.train.checkpointing ? c.layers * c.hidden_size * element + layer_bytes(c, element)
                                                   : c.layers * layer_bytes(c, element);
   const std::int64_t rows = std::min(tokens, nn::cross_entropy_rows(c.vocab_size));
@@ -220,9 +228,8 @@ std::int64_t weight_bytes(const FinetuneOptions& o, const TextModelFiles& files)
   return quantised * 33 / 64 + (c.parameters() - quantised) * element;  // 4.13 bits
 }
 
-}  // namespace
-
-Plan finetune_plan(const FinetuneOptions& options, const TraineeFiles& trainee) {
+/// The plan of a run that keeps no products.
+Plan leanest_plan(const FinetuneOptions& options, const TraineeFiles& trainee) {
   const TextModelFiles& files = trainee.files;
   Plan plan;
   if (files.weights) {
@@ -241,6 +248,30 @@ Plan finetune_plan(const FinetuneOptions& options, const TraineeFiles& trainee) 
       trained * ((half ? 2 : 4) + state_bytes(options.train.optimizer, half) + (options.train.ema > 0 ? 4 : 0)));
   plan.cache = 0;
   plan.activations = activation_bytes(options, files, trainee.precision);
+  return plan;
+}
+
+/// Bytes of the products that a run keeps.
+std::uint64_t kept_bytes(const FinetuneOptions& options, const TraineeFiles& trainee, const Plan& leanest) {
+  if (!options.train.checkpointing || options.method == "full") return 0;
+  const auto& c = trainee.files.config;
+  const std::int64_t element = trainee.precision == Precision::fp32 ? 4 : 2;
+  const std::int64_t all = c.layers * tokens_of(options, c) * models::gemma::product_bytes(c, element);
+  std::uint64_t most = std::min(static_cast<std::uint64_t>(all), leanest.weights / kept_share);
+  if (leanest.max_ram) most = std::min(most, *leanest.max_ram - std::min(*leanest.max_ram, leanest.total()));
+  return most;
+}
+
+}  // namespace
+
+models::gemma::Recompute recompute_of(const FinetuneOptions& options, const TraineeFiles& trainee) {
+  if (!options.train.checkpointing) return {};
+  return {.layers = true, .kept_bytes = kept_bytes(options, trainee, leanest_plan(options, trainee))};
+}
+
+Plan finetune_plan(const FinetuneOptions& options, const TraineeFiles& trainee) {
+  Plan plan = leanest_plan(options, trainee);
+  plan.activations += kept_bytes(options, trainee, plan);
   return plan;
 }
 

@@ -42,6 +42,10 @@ std::int64_t count_trained(const FinetuneOptions& options, const pipelines::Text
 /// Error(usage) where the flags describe no adapter that this model can have; found out before its weights are loaded.
 void check_adapter_flags(const FinetuneOptions& options, const pipelines::TextModelFiles& files);
 
+/// With --grad-checkpointing: what is recomputed, and how much memory goes to products that then need not be: at most a quarter of
+/// the weights', and never more than --max-ram leaves.
+models::gemma::Recompute recompute_of(const FinetuneOptions& options, const TraineeFiles& trainee);
+
 /// What a run needs: weights with gradients and optimiser states, and the activations of a micro-batch.
 Plan finetune_plan(const FinetuneOptions& options, const TraineeFiles& trainee);
 

@@ -58,9 +58,10 @@ void add_training(CLI::App& app, TrainFlags& f) {
   real("--max-grad-norm", f.max_grad_norm, "Norm that gradients are clipped to; 0: never", 0, 1e9);
   word("--precision", f.precision, "Format of the products; auto: bf16 where the model is stored in it, else fp32",
        {"auto", "fp32", "bf16", "fp16"});
-  app.add_flag("--grad-checkpointing", f.checkpointing,
-               "Keep only the layers' inputs and compute the layers again in the backward pass: a quarter more time, "
-               "far less memory, the same result")
+  app.add_flag(
+         "--grad-checkpointing", f.checkpointing,
+         "Keep only the layers' inputs, and of adapted weights' products what a quarter of the weights' memory has "
+         "room for; compute the rest again in the backward pass: a little more time, far less memory, the same result")
       ->group(group);
   real("--ema", f.ema, "Decay of an average of the weights that is evaluated and written in their place; 0: none", 0,
        0.9999999);

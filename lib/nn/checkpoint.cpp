@@ -1,5 +1,6 @@
 #include "nn/checkpoint.h"
 
+#include <optional>
 #include <utility>
 
 #include <ATen/Context.h>
@@ -9,6 +10,8 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include "nn/kept_products.h"
 
 namespace atelier::nn {
 namespace {
@@ -78,29 +81,39 @@ struct Kept : torch::CustomClassHolder {
         dtype(at::autocast::get_autocast_dtype(device.type())) {}
   Block block;
   RandomState random;
+  std::optional<KeptProducts> products;
   c10::DeviceType type;
   bool autocast;
   at::ScalarType dtype;
 };
 
+/// Runs a block, its products kept or taken where there is a place for them.
+at::Tensor run(const Block& block, const at::Tensor& x, std::optional<KeptProducts>& products,
+               KeptProducts::Mode mode) {
+  if (!products) return block(x);
+  const KeptProducts::Scope scope(*products, mode);
+  return block(x);
+}
+
 class Checkpointed : public torch::autograd::Function<Checkpointed> {
  public:
   /// tensors: x, a scalar that requires a gradient (x of the first block need not), the parameters.
-  static at::Tensor forward(AutogradContext* ctx, const Block& block, at::TensorList tensors) {
+  static at::Tensor forward(AutogradContext* ctx, const Block& block, bool keep_products, at::TensorList tensors) {
     const at::Tensor& x = tensors[0];
-    auto kept = c10::make_intrusive<Kept>(block, x.device());
+    const auto kept = c10::make_intrusive<Kept>(block, x.device());
+    if (keep_products) kept->products.emplace();
     ctx->saved_data["x needs"] = x.requires_grad();
     const AutocastAgain same(kept->type, kept->autocast, kept->dtype);
-    ctx->saved_data["kept"] = at::IValue::make_capsule(std::move(kept));
+    ctx->saved_data["kept"] = at::IValue::make_capsule(kept);
     ctx->save_for_backward(tensors.vec());
     // With gradients, so that the same code runs as in backward: kernels for inference round otherwise.
     const at::AutoGradMode grad(true);
-    return block(x.detach()).detach();
+    return run(block, x.detach(), kept->products, KeptProducts::Mode::record).detach();
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
     const auto capsule = ctx->saved_data["kept"].toCapsule();
-    const auto& kept = static_cast<const Kept&>(*capsule);
+    auto& kept = static_cast<Kept&>(*capsule);
     const auto saved = ctx->get_saved_variables();
     const bool x_needs = ctx->saved_data["x needs"].toBool();
     const at::Tensor x = saved[0].detach().requires_grad_(x_needs);
@@ -110,7 +123,7 @@ class Checkpointed : public torch::autograd::Function<Checkpointed> {
       const AutocastAgain same(kept.type, kept.autocast, kept.dtype);
       const at::AutoGradMode grad(true);
       kept.random.restore();
-      y = kept.block(x);
+      y = run(kept.block, x, kept.products, KeptProducts::Mode::replay);
       now.restore();
     }
     variable_list wanted(saved.begin() + 2, saved.end());
@@ -120,7 +133,7 @@ class Checkpointed : public torch::autograd::Function<Checkpointed> {
       found = torch::autograd::grad({y}, wanted, {gradients[0]}, /*retain_graph=*/false, /*create_graph=*/false,
                                     /*allow_unused=*/true);
     found.resize(wanted.size());
-    variable_list result{{}, x_needs ? found.back() : at::Tensor(), {}};  // the block itself, x, the scalar
+    variable_list result{{}, {}, x_needs ? found.back() : at::Tensor(), {}};  // the block, the flag, x, the scalar
     result.insert(result.end(), found.begin(), found.begin() + static_cast<std::ptrdiff_t>(saved.size()) - 2);
     return result;
   }
@@ -128,12 +141,13 @@ class Checkpointed : public torch::autograd::Function<Checkpointed> {
 
 }  // namespace
 
-at::Tensor checkpoint(const Block& block, const at::Tensor& x, const std::vector<at::Tensor>& parameters) {
+at::Tensor checkpoint(const Block& block, const at::Tensor& x, const std::vector<at::Tensor>& parameters,
+                      bool keep_products) {
   if (!at::GradMode::is_enabled()) return block(x);
   std::vector<at::Tensor> tensors{x, at::zeros({}, x.options().dtype(at::kFloat)).requires_grad_(true)};
   for (const at::Tensor& parameter : parameters)
     if (parameter.requires_grad()) tensors.push_back(parameter);
-  return Checkpointed::apply(block, at::TensorList(tensors));
+  return Checkpointed::apply(block, keep_products, at::TensorList(tensors));
 }
 
 }  // namespace atelier::nn

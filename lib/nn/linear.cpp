@@ -8,9 +8,21 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 
+#include "nn/kept_products.h"
 #include "nn/parallel.h"
 
 namespace atelier::nn {
+namespace {
+
+at::Tensor linear_with_graph(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const auto compute = [&] { return at::linear(x, weight, bias); };
+  auto* const kept = at::GradMode::is_enabled() ? KeptProducts::current() : nullptr;
+  const bool trained = weight.requires_grad() || (bias.defined() && bias.requires_grad());
+  if (kept == nullptr || trained) return compute();
+  return kept->product(x, compute, [weight](at::ScalarType dtype) { return weight.to(dtype); });
+}
+
+}  // namespace
 
 Linear::Linear(std::int64_t in, std::int64_t out, bool with_bias) {
   weight = register_parameter("weight", placeholder({out, in}), /*requires_grad=*/false);
@@ -62,7 +74,7 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   const std::int64_t rows = in == 0 ? 0 : x.numel() / in;
   if (at::GradMode::is_enabled() || rows > max_invariant_rows || !has_kernels(x) ||
       x.scalar_type() != weight.scalar_type() || !weight.is_contiguous()) {
-    auto y = at::linear(x, weight, bias);
+    auto y = linear_with_graph(x, weight, bias);
     return f32_result ? y.to(at::kFloat) : y;
   }
   const auto input = x.contiguous();

@@ -10,6 +10,7 @@
 #include <ATen/ops/matmul.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "nn/kept_products.h"
 #include "nn/linear.h"
 #include "nn/parallel.h"
 
@@ -89,7 +90,11 @@ at::Tensor linear(const at::Tensor& x, const Weight& weight, const at::Tensor& b
   if (!at::GradMode::is_enabled()) {
     y = at::linear(x, weight->dequantise(x.scalar_type()), bias);
   } else {
-    y = Product::apply(x, weight);
+    const auto compute = [&] { return Product::apply(x, weight); };
+    auto* const kept = KeptProducts::current();
+    y = kept == nullptr
+            ? compute()
+            : kept->product(x, compute, [weight](at::ScalarType dtype) { return weight->dequantise(dtype); });
     if (bias.defined()) y = y + bias;
   }
   return f32_result ? y.to(at::kFloat) : y;

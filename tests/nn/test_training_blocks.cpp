@@ -25,6 +25,9 @@
 #include "nn/checkpoint.h"
 #include "nn/cross_entropy.h"
 #include "nn/document_attention.h"
+#include "nn/kept_products.h"
+#include "nn/linear.h"
+#include "nn/nf4.h"
 #include "support/doctest_last.h"
 #include "support/seeded.h"
 
@@ -153,6 +156,59 @@ TEST_CASE("a recomputed block has the gradients of the block, dropout and autoca
       CHECK(difference(gradients[0][i], gradients[1][i]) <= (autocast ? 0.03 * scale : 0));
     }
   }
+}
+
+TEST_CASE("kept products: backward takes them, changes no bit, and never computes one again") {
+  const auto nf4 = nn::Nf4Weight::quantise(test::seeded("quantised", {8, 8}));
+  for (const bool autocast : {false, true}) {
+    CAPTURE(autocast);
+    std::vector<std::vector<at::Tensor>> gradients;
+    int computed = 0;
+    for (const bool keep : {false, true}) {
+      const auto x = leaf("x", {9, 8}), a = leaf("a", {2, 8}), b = leaf("b", {8, 2});
+      const auto frozen = test::seeded("w", {8, 8});
+      computed = 0;
+      const auto block = [&](const at::Tensor& input) {
+        const auto first = nn::linear(input, frozen, {}) + nn::linear(nn::linear(input, a, {}), b, {});
+        const auto counted = [&] {
+          ++computed;
+          return at::linear(first, frozen);
+        };
+        auto* const kept = nn::KeptProducts::current();
+        CHECK((kept != nullptr) == keep);
+        const auto second = kept != nullptr
+                                ? kept->product(first, counted, [&](at::ScalarType dtype) { return frozen.to(dtype); })
+                                : counted();
+        return at::tanh(nn::linear(at::tanh(second), nf4, {}, /*f32_result=*/true)) + input;
+      };
+      at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+      at::autocast::set_autocast_enabled(at::kCPU, autocast);
+      auto y = x * 1;
+      for (int i = 0; i < 3; ++i) y = nn::checkpoint(block, y, {a, b}, keep);
+      at::autocast::clear_cache();
+      at::autocast::set_autocast_enabled(at::kCPU, false);
+      y.to(at::kFloat).square().sum().backward();
+      gradients.push_back({x.grad(), a.grad(), b.grad()});
+      CHECK(computed == (keep ? 3 : 6));
+      CHECK(nn::KeptProducts::current() == nullptr);
+    }
+    for (int i = 0; i < 3; ++i) CHECK(at::equal(gradients[0][i], gradients[1][i]));
+  }
+}
+
+TEST_CASE("a trained weight's products are computed again, and a frozen one's are left alone outside of a block") {
+  const auto x = leaf("x", {4, 3}), w = leaf("w", {3, 3});
+  int runs = 0;
+  const auto block = [&](const at::Tensor& input) {
+    ++runs;
+    return nn::linear(input, w, {});
+  };
+  nn::checkpoint(block, x, {w}, /*keep_products=*/true).square().sum().backward();
+  const auto gradient = w.grad().clone();
+  w.mutable_grad().reset();
+  nn::linear(x, w, {}).square().sum().backward();
+  CHECK(runs == 2);
+  CHECK(at::equal(gradient, w.grad()));
 }
 
 TEST_CASE("a recomputed block whose input needs no gradient still trains its parameters") {

@@ -28,6 +28,14 @@ struct Documents {
   std::vector<std::int64_t> lengths;  ///< sum to N
 };
 
+/// What the backward pass of a training computes again instead of keeping it.
+struct Recompute {
+  bool layers = false;           ///< activation checkpointing: of each layer only its input is kept,
+  std::uint64_t kept_bytes = 0;  ///< and what its frozen products come to, in as many layers as have room in this
+};
+/// Bytes of the products of one layer for one token, elements of `element_size` bytes.
+std::int64_t product_bytes(const Config& config, std::int64_t element_size);
+
 /// cos and sin of a pass, for the full and the sliding layers.
 struct Angles {
   at::Tensor cos, sin, local_cos, local_sin;
@@ -82,9 +90,8 @@ class CausalLm : public nn::Module {
   /// Logits in f32, (N, vocab), of hidden states (N, hidden): the final soft cap included.
   at::Tensor logits(const at::Tensor& hidden) const;
 
-  /// For training: hidden states after the last norm, (N, hidden), with their graph. With `checkpointing` only the inputs of
-  /// the layers are kept, and backward computes each layer again.
-  at::Tensor forward(const Documents& documents, bool checkpointing) const;
+  /// For training: hidden states after the last norm, (N, hidden), with their graph.
+  at::Tensor forward(const Documents& documents, const Recompute& recompute) const;
   /// For training: the SUM over positions of the cross-entropy of targets (n) int64, hidden (n, hidden): a scalar in f32.
   /// `rows` positions at a time have logits; 0: nn::cross_entropy_rows.
   at::Tensor loss(const at::Tensor& hidden, const at::Tensor& targets, std::int64_t rows = 0) const;

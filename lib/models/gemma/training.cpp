@@ -1,6 +1,8 @@
 // The forward pass of training: whole documents with autograd. The layers are those of generation.
+#include <algorithm>
 #include <numeric>
 
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 
 #include "models/gemma/model.h"
@@ -38,9 +40,22 @@ std::vector<at::Tensor> trained(nn::Module& module) {
   return found;
 }
 
+/// Layers whose products `recompute` has room for.
+std::int64_t layers_with_products(const Config& config, const Recompute& recompute, const at::Tensor& x) {
+  const auto device = x.device().type();
+  const auto dtype =
+      at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device) : x.scalar_type();
+  const auto bytes = x.size(0) * product_bytes(config, static_cast<std::int64_t>(c10::elementSize(dtype)));
+  return bytes == 0 ? 0 : static_cast<std::int64_t>(recompute.kept_bytes / static_cast<std::uint64_t>(bytes));
+}
+
 }  // namespace
 
-at::Tensor CausalLm::forward(const Documents& documents, bool checkpointing) const {
+std::int64_t product_bytes(const Config& c, std::int64_t element_size) {
+  return ((c.heads + 2 * c.kv_heads) * c.head_dim + 2 * c.intermediate_size + 2 * c.hidden_size) * element_size;
+}
+
+at::Tensor CausalLm::forward(const Documents& documents, const Recompute& recompute) const {
   const Angles turned = angles(positions_of(documents.lengths));
   // By value: a block that is computed again must still find them.
   const Attend attend = [lengths = documents.lengths](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -48,15 +63,17 @@ at::Tensor CausalLm::forward(const Documents& documents, bool checkpointing) con
     return nn::attend_documents(q, k, v, lengths, spec);
   };
   auto x = embed_tokens_->forward(documents.tokens);  // (N, hidden)
+  // The last layers keep them: theirs are the first to be let go.
+  auto without_products = static_cast<std::int64_t>(layers_.size()) - layers_with_products(config_, recompute, x);
   for (const auto& layer : layers_) {
-    if (!checkpointing) {
+    if (!recompute.layers) {
       x = layer->forward(x, turned, attend);
       continue;
     }
     const auto block = [layer, turned, attend](const at::Tensor& input) {
       return layer->forward(input, turned, attend);
     };
-    x = nn::checkpoint(block, x, trained(*layer));
+    x = nn::checkpoint(block, x, trained(*layer), /*keep_products=*/without_products-- <= 0);
   }
   return norm_->forward(x);
 }

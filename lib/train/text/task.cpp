@@ -69,8 +69,8 @@ std::unique_ptr<Batch> TextTask::next() {
   return batch;
 }
 
-at::Tensor TextTask::loss_sum(const TextBatch& batch, bool checkpointing) const {
-  const auto hidden = network_->forward(batch.documents, checkpointing);  // (N, hidden)
+at::Tensor TextTask::loss_sum(const TextBatch& batch, const models::gemma::Recompute& recompute) const {
+  const auto hidden = network_->forward(batch.documents, recompute);  // (N, hidden)
   return network_->loss(at::index_select(hidden, 0, batch.places), batch.targets);
 }
 
@@ -78,7 +78,7 @@ at::Tensor TextTask::loss(const Batch& batch) {
   const auto& text = static_cast<const TextBatch&>(batch);
   if (text.weight == 0) return at::zeros({}, at::kFloat).requires_grad_(true);
   set_training(true);
-  return loss_sum(text, options_.checkpointing);
+  return loss_sum(text, options_.recompute);
 }
 
 void TextTask::set_training(bool training) const {
@@ -103,7 +103,7 @@ std::optional<double> TextTask::evaluate() {
     for (std::int64_t i = 0; i < held_out_->batches(); ++i) {
       base::throw_if_stopped();
       const auto batch = make_batch(held_out_->batch(0, i), network_->device());
-      sum += loss_sum(*batch, false).item<double>();
+      sum += loss_sum(*batch, {}).item<double>();
       weight += batch->weight;
     }
     mean = sum / weight;

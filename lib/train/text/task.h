@@ -27,7 +27,7 @@ struct TextTaskOptions {
   /// Micro-batches of a step. A step never reaches into the next epoch, whose last steps are filled up with empty batches, so
   /// that only batch size x accumulation matters.
   std::int64_t accumulation = 1;
-  bool checkpointing = false;
+  models::gemma::Recompute recompute;
   std::function<void(bool training)> set_training;           ///< switches dropout; may be empty
   std::function<void(const std::string&)> write_checkpoint;  ///< adds files to a checkpoint's folder; may be empty
   std::function<void(std::int64_t step)> after_evaluation;   ///< also without held-out data; may be empty
@@ -51,7 +51,7 @@ class TextTask final : public Task {
   void write_checkpoint(const std::string& folder) override;
 
  private:
-  at::Tensor loss_sum(const TextBatch& batch, bool checkpointing) const;
+  at::Tensor loss_sum(const TextBatch& batch, const models::gemma::Recompute& recompute) const;
   void set_training(bool training) const;
 
   std::shared_ptr<const models::gemma::CausalLm> network_;

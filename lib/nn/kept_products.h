@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace atelier::nn {
+
+/// What products with frozen weights came to in one run of a block, for the next run of the same block: where backward computes
+/// a block again (checkpoint), they are most of the work and need not be done twice. The gradients stay those of the products.
+class KeptProducts {
+ public:
+  enum class Mode { record, replay };
+
+  /// While it lives, the products of this thread are kept in `products`, or taken from it in the order in which they were kept.
+  class Scope {
+   public:
+    Scope(KeptProducts& products, Mode mode);
+    ~Scope();
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    KeptProducts* before_;
+  };
+
+  /// The one whose scope this thread is in, or null.
+  static KeptProducts* current();
+
+  /// x W^T for a W that is not trained. `compute` gives it with its graph; `dense` W (out, in) in a type, for the gradient of x:
+  /// it must own what it needs. Each result can be taken once: its memory goes with the graph that it became part of.
+  at::Tensor product(const at::Tensor& x, const std::function<at::Tensor()>& compute,
+                     std::function<at::Tensor(at::ScalarType)> dense);
+
+ private:
+  Mode mode_ = Mode::record;
+  std::size_t next_ = 0;
+  std::vector<at::Tensor> results_;
+};
+
+}  // namespace atelier::nn
