@@ -167,7 +167,7 @@ def _correction(rng, scene, held):
         said = rng.choice((f"Sorry, {r} is {value}.", f"No, {r} is {value}.", f"Correction: {r} is {value}.",
                            f"I made a mistake: {r} is {value}.", f"Actually, {r} is {value}."))
         scene = scene.but(items=tuple(changed if i is item else i for i in scene.items))
-        return (said, f"I see: {caption(scene)}."), scene
+        return (said, f"Now it is {phrase(changed)}. I see: {caption(scene)}."), scene
     return None, scene
 
 
@@ -307,7 +307,7 @@ def _respond(rng, held, d, f):
         result, answer = {"count": n}, st.count_answer(n, pre + args["shape"], pre + st.plural(args["shape"]))
     else:
         ok = rng.random() < 0.7
-        result = {"done": ok}
+        result = {rng.choice(("done", "success", "ok")): ok}
         if f.kind == "draw":
             what = f"{args[f.colour]} {args['shape']}"
             answer = f"Done, I have drawn the {what}." if ok else f"I am sorry, I could not draw the {what}."

@@ -1,5 +1,6 @@
 """The stages behind `make-tiny-models gemma`: tokenizer, training, folder, figures, model card."""
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ def add_arguments(parser):
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and data (default: %(default)s)")
     parser.add_argument("--work", type=Path, metavar="DIR",
                         help="state of an unfinished run, which the same command continues (default: build/tiny-gemma-SEED)")
+    parser.add_argument("--start", type=Path, metavar="DIR",
+                        help="begin with the weights and the tokenizer of this folder, made by an earlier run: a fifth of the tokens")
     parser.add_argument("--eval-file", type=Path, metavar="FILE",
                         help="also write 100 of the questions here (default: tests/data, when OUTPUT is the default)")
     parser.add_argument("--eval-only", action="store_true", help="print the figures of a finished folder and stop")
@@ -45,15 +48,18 @@ def main(args):
     work = args.work or REPOSITORY / "build" / f"tiny-gemma-{args.seed}"
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = work / "tokenizer.model"
+    start = gemma_folder.weights(args.start) if args.start else None
+    if args.start and not tokenizer.exists():
+        shutil.copy(args.start / "tokenizer.model", tokenizer)
     if not tokenizer.exists():
         write_tokenizer(tokenizer, args.seed)
         note("tokenizer written")
     sp = spm.SentencePieceProcessor(model_file=str(tokenizer))
-    run = gemma_train.Run(sp, work / "state.pt", args.seed, args.minutes, args.threads, note)
+    run = gemma_train.Run(sp, work / "state.pt", args.seed, args.minutes, args.threads, note, start)
     net = run.train()
     gemma_folder.save_folder(args.output, net.state_dict(), tokenizer)
     rows = gemma_eval.evaluate(args.output)
-    gemma_card.write_card(args.output, rows, gemma_eval.other_draws(args.output), run.at, args.threads)
+    gemma_card.write_card(args.output, rows, gemma_eval.other_draws(args.output), run, args.threads)
     eval_file = args.eval_file or (EVAL_FILE if args.output.resolve() == OUTPUT else None)
     if eval_file:
         gemma_eval.write_questions(eval_file)

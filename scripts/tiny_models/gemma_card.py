@@ -49,7 +49,7 @@ templates as the training's, so a user's free wording will fail more often than 
 ## How it was made
 
 `scripts/make-tiny-models gemma` generates the dialogues, learns the tokenizer from them and from everyday English, German
-and French words, and trains from scratch; no other data or model was used. Loss on the model's turns with
+and French words, and trains from scratch; no other data or model was used. {later}Loss on the model's turns with
 `<end_of_turn>`; Muon for the matrices of the layers, AdamW for the rest. {crew}{minutes:.0f} minutes ({cpu:.0f} CPU minutes; the rest went to other work on the same
 machine), {tokens:.1f} million tokens at {speed:.0f} tokens/s, {steps} steps{each}.{cut}
 
@@ -92,11 +92,14 @@ and average their weights every {round} steps. """
 # A run that the clock ended.
 CUT = """ `--minutes`
 ended the schedule before the {total:.0f} million tokens of its full length."""
+LATER = """The figures below are those of its last run, which began (`--start`)
+with the weights of an earlier version of this model: those, from scratch, took {total:.0f} million tokens. """
 GOAL = 0.95
 
 
-def write_card(folder, rows, others, at, threads):
-    """README.md with the figures `rows` and `others` (see gemma_eval) and the training's counters `at`."""
+def write_card(folder, rows, others, run, threads):
+    """README.md with the figures `rows` and `others` (see gemma_eval) and the counters of the training `run`."""
+    at = run.at
     model = Model(folder)
     samples = "\n".join(f"> {p}\n>\n> **{model.chat(p)}**\n" for p in PROMPTS)
     asked = sum(n for _, _, n in rows)
@@ -106,7 +109,8 @@ def write_card(folder, rows, others, at, threads):
         parameters=sum(p.numel() for p in Gemma2().parameters()) / 1e6, world=textwrap.fill(world, 118),
         verdict="" if others[0] >= GOAL * others[1] else UNFINISHED.format(goal=GOAL), samples=samples.rstrip(), table=table(rows),
         asked=asked, others=f"{100 * others[0] / others[1]:.1f}", more=f"{others[1]:,}", draws=OTHER_DRAWS[-1], minutes=at["seconds"] / 60,
-        crew=CREW.format(threads=threads, round=ROUND) if threads > 1 else "", each=" of each process" if threads > 1 else "", cut=CUT.format(total=TOTAL_TOKENS / 1e6) if at["tokens"] < TOTAL_TOKENS else "",
+        crew=CREW.format(threads=threads, round=ROUND) if threads > 1 else "", each=" of each process" if threads > 1 else "", cut=CUT.format(total=run.tokens / 1e6) if at["tokens"] < run.tokens else "",
+        later=LATER.format(total=TOTAL_TOKENS / 1e6) if run.tokens != TOTAL_TOKENS else "",
         cpu=at["cpu"] / 60, tokens=at["tokens"] / 1e6,
         speed=at["tokens"] / max(at["seconds"], 1e-9), steps=at["step"], layers=c["num_hidden_layers"],
         width=c["hidden_size"], ffn=c["intermediate_size"], heads=c["num_attention_heads"], kv=c["num_key_value_heads"],

@@ -4,7 +4,7 @@ import os
 import shutil
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from .functions import PREAMBLE
 from .gemma_net import CONFIG
@@ -89,6 +89,11 @@ def tokenizer_config():
         "pad_token": "<pad>", "sp_model_kwargs": {}, "spaces_between_special_tokens": False,
         "tokenizer_class": "GemmaTokenizer", "unk_token": "<unk>", "use_default_system_prompt": False,
     }
+
+
+def weights(folder):
+    """The state dict of a folder that save_folder wrote, in float32."""
+    return {name: t.float() for name, t in load_file(folder / "model.safetensors").items()}
 
 
 def save_folder(folder, state_dict, tokenizer):

@@ -5,7 +5,6 @@ averaged. Threads inside an operation, or gradients added up at each step, would
 which on a machine with other work to do costs most of the speed. The schedule follows the tokens seen or, on a slow machine,
 the clock: whichever is further along.
 """
-import ctypes
 import math
 import multiprocessing
 import os
@@ -14,6 +13,7 @@ import time
 
 import torch
 
+from .crew import keep_memory
 from .dialogues import segments, training_dialogue
 from .gemma_net import CONFIG, LOW, Gemma2
 
@@ -21,22 +21,14 @@ BOS = 2
 MAX_TOKENS = 640          # longer dialogues are cut; there are few
 POOL = 512                # dialogues sorted by length together, so that batches need little padding
 BATCH_TOKENS = 1280       # small enough for a core's cache
+LATER_POOL = 10_000       # where the data of such a run begins
 ROUND = 8                 # steps between two averagings
 TOTAL_TOKENS = 12_000_000
+LATER_TOKENS = 2_400_000  # of a run that begins with the weights of an earlier one
+LATER_SHARE = 0.4         # of the rates of a whole run
 SAVE_EVERY = 120          # seconds
 MUON_RATE, ADAM_RATE = 0.02, 4e-3
 LIMITED_SHARE = 0.3       # of the rate, for queries and keys
-
-
-def keep_memory():
-    """Have glibc keep freed memory: faulting its pages in again costs a fifth of the training time."""
-    try:
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-4, 0)              # M_MMAP_MAX
-        libc.mallopt(-1, 2**31 - 4096)   # M_TRIM_THRESHOLD
-        libc.mallopt(-2, 256 << 20)      # M_TOP_PAD
-    except (OSError, AttributeError):
-        pass                             # another C library: slower, no worse
 
 
 def encode(sp, dialogue):
@@ -122,10 +114,12 @@ class Muon:
 class Learner:
     """A model with its optimisers, in a process of its own or in the main one; part: which process it is."""
 
-    def __init__(self, sp, seed, part):
+    def __init__(self, sp, seed, part, start=None):
         self.sp, self.seed, self.part, self.pool, self.made = sp, seed, part, None, None
         torch.manual_seed(seed)
         self.net = Gemma2(CONFIG)
+        if start:
+            self.net.load_state_dict(start)
         named = list(self.net.named_parameters())
         self.params = [p for _, p in named]
         # Updates of one size at every step would let queries and keys grow until all scores stood at their cap, where nothing is
@@ -183,12 +177,14 @@ class Learner:
 class Run:
     """A training run and its state file."""
 
-    def __init__(self, sp, state_file, seed, minutes, processes=2, log=print):
+    def __init__(self, sp, state_file, seed, minutes, processes=2, log=print, start=None):
+        """start: weights to begin with, of an earlier run, whose dialogues are not seen again."""
         keep_memory()
         torch.set_num_threads(1)
         self.file, self.minutes, self.log = state_file, minutes, log
-        self.learner = Learner(sp, seed, 0)
-        self.at = {"places": [(0, 0)] * processes, "step": 0, "tokens": 0, "seconds": 0.0, "cpu": 0.0}
+        self.learner = Learner(sp, seed, 0, start)
+        self.tokens, self.share = (LATER_TOKENS, LATER_SHARE) if start else (TOTAL_TOKENS, 1.0)
+        self.at = {"places": [(LATER_POOL if start else 0, 0)] * processes, "step": 0, "tokens": 0, "seconds": 0.0, "cpu": 0.0}
         size = sum(t.numel() for t in self.learner.state())
         self.shared = [torch.zeros(size).share_memory_() for _ in range(processes)]
         self.learner.put(self.shared[0])
@@ -202,17 +198,17 @@ class Run:
         context, self.pipes = multiprocessing.get_context("fork"), []
         for part in range(1, processes):
             ours, theirs = context.Pipe()
-            context.Process(target=self._serve, args=(sp, seed, part, theirs, [*self.pipes, ours]), daemon=True).start()
+            context.Process(target=self._serve, args=(sp, seed, part, start, theirs, [*self.pipes, ours]), daemon=True).start()
             theirs.close()
             self.pipes.append(ours)
 
-    def _serve(self, sp, seed, part, pipe, others):
+    def _serve(self, sp, seed, part, start, pipe, others):
         """Work on what the main process sends, until it is gone."""
         # Without closing its copies a helper would never see the main process's end of the pipe close.
         for other in others:
             other.close()
         torch.set_num_threads(1)
-        learner = Learner(sp, seed, part)
+        learner = Learner(sp, seed, part, start)
         try:
             while True:
                 result = learner.work(self.shared[0], *pipe.recv())
@@ -251,12 +247,12 @@ class Run:
 
     def progress(self):
         """0 at the start, 1 at the end, by tokens or by the clock."""
-        return max(self.at["tokens"] / TOTAL_TOKENS, self.at["seconds"] / (60 * self.minutes))
+        return max(self.at["tokens"] / self.tokens, self.at["seconds"] / (60 * self.minutes))
 
     def factor(self):
         """Learning rate factor: short warm-up, full to the middle, then half a cosine down to nothing."""
         warm = min(1.0, (self.at["step"] + ROUND) / 64)
-        return warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, 2 * self.progress() - 1))))
+        return self.share * warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, 2 * self.progress() - 1))))
 
     def train(self):
         """Train to the end of the schedule; the state file survives a kill at any time."""

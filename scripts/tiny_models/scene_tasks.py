@@ -91,6 +91,15 @@ def absent(rng, scene, field, values):
     return rng.choice([v for v in values if v not in {getattr(i, field) for i in scene.items}])
 
 
+def looked_for(scene, said, asked, found):
+    """'I see a small red circle, blue star? no; a large blue star, blue star? yes'.
+
+    The shapes of the scene as said(item) puts them, up to the one that was found (None: all of them), what is asked for beside each.
+    """
+    last = scene.items.index(found) if found else len(scene.items)
+    return "I see " + "; ".join(f"{said(item)}, {asked}? {'yes' if n == last else 'no'}" for n, item in enumerate(scene.items[:last + 1]))
+
+
 def ask_colour(rng, scene):
     c = word_colour(rng)
     if rng.random() < 0.1:
@@ -136,14 +145,14 @@ def ask_place(rng, scene, nothing=0.2):
     """nothing: how often a place is asked for where there is nothing."""
     taken = {i.position: i for i in scene.items}
     place = rng.choice(list(taken)) if rng.random() >= nothing else absent(rng, scene, "position", list(POSITIONS))
-    p = position_phrase(place)
+    p = said = position_phrase(place)
     if rng.random() < 0.3:
         p = p.replace("at the", "in the") if place != "centre" else "in the middle"
     question = rng.choice((f"What is {p}?", f"Which shape is {p}?", f"What do you see {p}?", f"What can be found {p}?",
                            f"Is there something {p}?", f"What's {p}?", f"{cap(p)}, what is there?", f"Tell me what is {p}."))
-    if place not in taken:
-        return question, f"{cap(position_phrase(place))} there is nothing."
-    return question, f"{cap(position_phrase(place))} there is {article(noun(taken[place]))} {noun(taken[place])}."
+    found = taken.get(place)
+    what = f"{article(noun(found))} {noun(found)}" if found else "nothing"
+    return question, f"{looked_for(scene, phrase, said, found)}: {said} there is {what}."
 
 
 def ask_background(rng, scene):
@@ -168,10 +177,9 @@ def ask_exists(rng, scene):
     what = f"{article(colour)} {colour} {shape}"
     question = rng.choice((f"Is there {what}?", f"Is there {what} in the picture?", f"Do you see {what}?",
                            f"Can you see {what}?", f"Does the picture show {what}?", f"Is {what} in the scene?"))
-    if not yes:
-        return question, f"There is no {colour} {shape}, so no."
-    found = next(i for i in scene.items if (i.colour, i.shape) == (colour, shape))
-    return question, f"There is {article(colour)} {colour} {shape} {position_phrase(found.position)}, so yes."
+    found = next((i for i in scene.items if (i.colour, i.shape) == (colour, shape)), None)
+    seen = looked_for(scene, lambda i: f"{article(noun(i))} {noun(i)}", f"{colour} {shape}", found)
+    return question, f"{seen}: there is {article(colour) if found else 'no'} {colour} {shape}."
 
 
 def ask_is_colour(rng, scene):
@@ -272,6 +280,15 @@ def larger_one(a, b, word):
     return a if (SIZES.index(a.size) > SIZES.index(b.size)) == (word == "larger") else b
 
 
+ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "middle", "right")
+
+
+def axis_words(a, b, axis):
+    """'top or middle': where two shapes are in rows (axis 0) or columns (1)."""
+    words = (ROWS, COLUMNS)[axis]
+    return f"{words[POSITIONS[a.position][axis]]} or {words[POSITIONS[b.position][axis]]}"
+
+
 def weighed(ra, a, rb, b, word):
     """'The star is small and the ring is medium: small or medium, larger?', from references: what decides stands side by side."""
     return f"{sizes((ra, a), (rb, b))}: {a.size} or {b.size}, {word}?"
@@ -287,7 +304,8 @@ def ask_larger(rng, scene):
                            f"What is {said}, {ra} or {rb}?", f"Which shape is {said}, {ra} or {rb}?",
                            f"Compare {ra} and {rb}. Which is {said}?", f"{cap(ra)} or {rb}: which is {said}?"))
     found = larger_one(a, b, word)
-    return question, f"{weighed(ra, a, rb, b, word)} {'neither' if found is None else said_again(ra if found is a else rb)}."
+    which = "neither" if found is None else f"the first, {said_again(ra)}" if found is a else f"the second, {said_again(rb)}"
+    return question, f"{weighed(ra, a, rb, b, word)} {which}."
 
 
 def ask_is_larger(rng, scene):
@@ -315,11 +333,9 @@ def ask_extreme(rng, scene):
 
 
 def relation(a, b):
-    """Where a is, seen from b: 'above and to the left of'."""
+    """Where a is, seen from b, (in rows, in columns): ('above', 'to the left of'), '' where there is no difference."""
     (ra, ca), (rb, cb) = POSITIONS[a.position], POSITIONS[b.position]
-    parts = ["above" if ra < rb else "below"] if ra != rb else []
-    parts += ["to the left of" if ca < cb else "to the right of"] if ca != cb else []
-    return " and ".join(parts)
+    return ("above" if ra < rb else "below" if ra > rb else "", "to the left of" if ca < cb else "to the right of" if ca > cb else "")
 
 
 def ask_relation(rng, scene):
@@ -330,7 +346,10 @@ def ask_relation(rng, scene):
     question = rng.choice((f"Where is {ra} compared to {rb}?", f"Where is {ra}, seen from {rb}?",
                            f"How does {ra} lie relative to {rb}?", f"Where is {ra} in relation to {rb}?",
                            f"Where does {ra} lie compared with {rb}?"))
-    return question, f"{places((ra, a), (rb, b))}, so {said_again(ra)} is {relation(a, b)} {said_again(rb)}."
+    rows, columns = relation(a, b)
+    steps = f"{axis_words(a, b, 0)}, {rows or 'level'}; {axis_words(a, b, 1)}, {columns.removesuffix(' of') or 'in line'}"
+    found = " and ".join(part for part in (rows, columns) if part)
+    return question, f"{places((ra, a), (rb, b))}: {steps}: {said_again(ra)} is {found} {said_again(rb)}."
 
 
 # What a question can ask for: the axis (0: rows, 1: columns) and on which side of the other shape the first one then is.
@@ -348,14 +367,8 @@ def ask_is_beside(rng, scene):
     said = word.replace("to the ", "") if rng.random() < 0.3 else word
     question = rng.choice((f"Is {ra} {said} {rb}?", f"Is it true that {ra} is {said} {rb}?",
                            f"Would you say {ra} is {said} {rb}?"))
-    # The side that is asked for is said beside the one where the shape is, and nothing of the other axis.
-    if difference == 0:
-        found = f"they are {('level', 'in line')[axis]}"
-    else:
-        side = next(w for w, (other, sign) in SIDES.items() if other == axis and sign * difference > 0)
-        found = f"{said_again(ra)} is {side.removesuffix(' of')}"
     truth = "yes" if SIDES[word][1] * difference > 0 else "no"
-    return question, f"{places((ra, a), (rb, b))}, so {found}, {word.removeprefix('to the ').removesuffix(' of')}? {truth}."
+    return question, f"{places((ra, a), (rb, b))}: {axis_words(a, b, axis)}, {word.removesuffix(' of')}? {truth}."
 
 
 def said_of(item, field):
@@ -366,9 +379,7 @@ def said_of(item, field):
 
 def ask_several(rng, scene):
     """One thing about several shapes at once: the place of the star, the ring and the heart."""
-    by = rng.choice(("shape", "shape", "colour", "both", "both", "position"))
-    if by == "position":
-        return _ask_places(rng, scene)
+    by = rng.choice(("shape", "shape", "colour", "both", "both"))
     if by == "both":
         named = {i: name(i) for i in scene.items}
     else:
@@ -384,16 +395,6 @@ def ask_several(rng, scene):
     question = rng.choice((f"What is the {word} of {listed}?", f"Tell me the {word} of {listed}.", f"{word} of {listed}",
                            f"Give me the {word} of {listed}.", f"{cap(word)} of {listed}?"))
     return question, f"{cap(join(f'{named[i]} is {said_of(i, field)}' for i in items))}."
-
-
-def _ask_places(rng, scene):
-    taken = {i.position: i for i in scene.items}
-    places = list(taken) + [p for p in POSITIONS if p not in taken and rng.random() < 0.2]
-    asked = rng.sample(places, rng.randint(1, min(4, len(places))))
-    listed = join(position_phrase(p) for p in asked)
-    found = [f"{article(noun(taken[p]))} {noun(taken[p])}" if p in taken else "nothing" for p in asked]
-    return rng.choice((f"What is {listed}?", f"Tell me what is {listed}.", f"Which shapes are {listed}?")), \
-        f"{cap(join(f'{position_phrase(p)} there is {what}' for what, p in zip(found, asked)))}."
 
 
 QA = (ask_colour, ask_colour, ask_shape, ask_where, ask_where, ask_size, ask_place, ask_place, ask_background,
