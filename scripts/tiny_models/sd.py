@@ -1,4 +1,4 @@
-"""The stages behind `make-tiny-models sd`: tokenizer, text encoder, autoencoder, UNet, folder, figures, card."""
+"""The stages behind `make-tiny-models sd`: tokenizer, text encoder, autoencoder, UNet, guidance, folder, figures, card."""
 import os
 import sys
 from pathlib import Path
@@ -31,10 +31,12 @@ def main(args):
     import torch
 
     from . import sd_card, sd_eval
+    from .crew import keep_memory
     if args.eval_only:
         sd_eval.evaluate(args.output)
         return 0
     torch.set_num_threads(1)
+    keep_memory()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes are forked after the tokenizer has been used
     work = args.work or REPOSITORY / "build" / f"tiny-sd-{args.seed}"
     work.mkdir(parents=True, exist_ok=True)
@@ -64,5 +66,6 @@ def train(args, work):
     scale = round(1 / scenes[0].float().std().item(), 5)
     empty = sd_text.tokenize(tokenizer, [""])[0]
     times["unet"] = sd_train.train_unet(unet, text, scenes, scale, empty, work, args.seed, args.threads, note)
+    times["guidance"] = sd_train.train_guidance(unet, text, scenes, scale, empty, work, args.seed, args.threads, note)
     sd_folder.save_folder(args.output, vae, unet, text, work / "tokenizer", scale)
     return times

@@ -5,7 +5,7 @@ from .sd_eval import GUIDANCE, PROMPTS, STEPS, prompts, table
 from .sd_parts import SIZE, TEXT_CONFIG, UNET_CONFIG, VAE_CONFIG, WIDTH
 from .sd_text import BATCH as TEXT_BATCH
 from .sd_tokenizer import LENGTH
-from .sd_train import SCENES, UNET_BATCH, VAE_BATCH
+from .sd_train import GUIDANCE_BATCH, SCENES, TAUGHT, UNET_BATCH, VAE_BATCH
 
 CARD = """---
 license: apache-2.0
@@ -47,6 +47,7 @@ words, and trains from scratch; no other data or model was used. CPU minutes are
 | text encoder: its last hidden states say what the caption puts where | {text_steps:,} | {text_batch} | {text_minutes:.0f} |
 | autoencoder: begins as the average colour of 4 x 4 pixels | {vae_steps:,} | {vae_batch} | {vae_minutes:.0f} |
 | UNet: v-prediction with zero terminal signal on {scenes:,} scenes, a tenth of the captions left out; at first its cross-attention is taught where to look | {unet_steps:,} | {unet_batch} | {unet_minutes:.0f} |
+| guidance: the same UNet learns to say at {guidance} what it said at {taught:g}, where its colours are truest | {guidance_steps:,} | {guidance_batch} | {guidance_minutes:.0f} |
 
 | part | |
 | --- | --- |
@@ -65,12 +66,13 @@ Apache-2.0, as the rest of the project.
 def write_card(folder, rows, times):
     """Write README.md; rows as from sd_eval.evaluate, times: {stage: {"step", "cpu"}}."""
     examples = "\n>\n".join(f"> {text}" for text, _ in prompts(3))
-    stages = {f"{stage}_{name}": value for stage, short in (("text", times["text"]), ("vae", times["autoencoder"]), ("unet", times["unet"]))
+    stages = {f"{stage}_{name}": value for stage, short in (("text", times["text"]), ("vae", times["autoencoder"]), ("unet", times["unet"]),
+                                                                       ("guidance", times["guidance"]))
               for name, value in (("steps", short["step"]), ("minutes", short["cpu"] / 60))}
     (folder / "README.md").write_text(CARD.format(
         million=parameters(folder) / 1e6, megabytes=sum(f.stat().st_size for f in folder.rglob("*.safetensors")) / 1e6, size=SIZE,
         examples=examples, count=PROMPTS, steps=STEPS, guidance=GUIDANCE, table=table(rows), text_batch=TEXT_BATCH, vae_batch=VAE_BATCH,
-        unet_batch=UNET_BATCH, scenes=SCENES, unet_widths=", ".join(map(str, UNET_CONFIG["block_out_channels"])),
+        unet_batch=UNET_BATCH, guidance_batch=GUIDANCE_BATCH, taught=TAUGHT, scenes=SCENES, unet_widths=", ".join(map(str, UNET_CONFIG["block_out_channels"])),
         vae_widths=", ".join(map(str, VAE_CONFIG["block_out_channels"])), layers=TEXT_CONFIG["num_hidden_layers"], width=WIDTH,
         length=LENGTH, **stages), encoding="utf-8")
 

@@ -32,7 +32,7 @@ class Looking:
 
     def _watch(self, module, args, kwargs):
         if self.watching:
-            self.seen.append((module, args[0], kwargs["encoder_hidden_states"]))
+            self.seen.append((module, args[0].float(), kwargs["encoder_hidden_states"].float()))
 
     def loss(self):
         """Mean of -log(the attention that is where it should be), over heads, places and layers."""

@@ -31,7 +31,7 @@ class Loop:
         self.modules, self.lr = modules, lr
         self.crew = None
         self.at = {"step": 0, "seconds": 0.0, "cpu": 0.0}
-        self.optimizer = torch.optim.AdamW([p for m in modules for p in m.parameters()], lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.optimizer = torch.optim.AdamW([p for m in modules for p in m.parameters()], lr=lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
         self.smooth = [copy.deepcopy(m.state_dict()) for m in modules]
         if file.exists():
             saved = torch.load(file, weights_only=True)
@@ -80,9 +80,9 @@ class Loop:
 
     @torch.no_grad()
     def _smooth(self, keep):
-        for module, weights in zip(self.modules, self.smooth):
-            for name, value in module.state_dict().items():
-                if value.is_floating_point():
-                    weights[name].lerp_(value, 1 - keep)
-                else:
-                    weights[name].copy_(value)
+        pairs = [(weights[name], value) for module, weights in zip(self.modules, self.smooth) for name, value in module.state_dict().items()]
+        moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([kept for kept, _ in moving], [value for _, value in moving], 1 - keep)
+        for kept, value in pairs:
+            if not kept.is_floating_point():
+                kept.copy_(value)
