@@ -11,7 +11,7 @@ namespace atelier::train::image {
 
 /// What is done to a caption each time that its picture comes up: kohya's rules, in this order.
 struct CaptionOptions {
-  std::string prefix, suffix;             ///< put before and behind, with a blank between
+  std::string prefix = {}, suffix = {};   ///< put before and behind, with a blank between
   double dropout = 0;                     ///< probability of an empty caption
   std::int64_t dropout_every_epochs = 0;  ///< in every so many-th epoch all captions are empty; 0: never
   bool wildcards = false;           ///< one line of several, and one word of `{a|b}`, are drawn; `{{` is a bracket
@@ -19,8 +19,8 @@ struct CaptionOptions {
   double tag_dropout = 0;           ///< probability that a tag is left out
   std::int64_t keep_tokens = 0;     ///< first tags that stay where they are, and are never left out
   std::string separator = ",";      ///< between tags; written ", " in the end
-  std::string keep_separator;       ///< tags before it stay, and those behind a second one; in place of keep_tokens
-  std::string secondary_separator;  ///< within a tag; becomes `separator` in the end
+  std::string keep_separator = {};  ///< tags before it stay, and those behind a second one; in place of keep_tokens
+  std::string secondary_separator = {};  ///< within a tag; becomes `separator` in the end
 
   /// Whether a caption comes in more forms than can be listed (shuffled, drawn, thinned out); dropout alone is none.
   bool varies() const { return wildcards || shuffle || tag_dropout > 0; }

@@ -19,11 +19,11 @@ struct ImageDatasetOptions {
   std::int64_t accumulation =
       1;  ///< micro-batches of a step. A step never reaches into the next epoch, whose last one is filled
           ///< up with empty batches (weight 0, no tensors)
-  double prior_weight = 1;                               ///< loss weight of class pictures
-  bool masked_loss = false;                              ///< batches have masks
-  bool strict = false;                                   ///< a picture that cannot be used is an error
-  int downscale = 8;                                     ///< pixels per latent
-  std::shared_ptr<const text::ClipTokenizer> tokenizer;  ///< to find captions that are cut; null: not looked for
+  double prior_weight = 1;                                    ///< loss weight of class pictures
+  bool masked_loss = false;                                   ///< batches have masks
+  bool strict = false;                                        ///< a picture that cannot be used is an error
+  int downscale = 8;                                          ///< pixels per latent
+  std::shared_ptr<const text::ClipTokenizer> tokenizer = {};  ///< to find captions that are cut; null: not looked for
 };
 
 /// Pictures with captions in random order, in batches of one size. What comes up when is decided by seed and epoch alone.

@@ -28,9 +28,9 @@ struct PictureEntry {
 };
 
 struct ScanOptions {
-  bool masks = false;                                    ///< look for masks
-  bool strict = false;                                   ///< a picture that cannot be used is an error
-  std::shared_ptr<const text::ClipTokenizer> tokenizer;  ///< to find captions that are cut; null: not looked for
+  bool masks = false;                                         ///< look for masks
+  bool strict = false;                                        ///< a picture that cannot be used is an error
+  std::shared_ptr<const text::ClipTokenizer> tokenizer = {};  ///< to find captions that are cut; null: not looked for
 };
 
 /// Reads and decodes every picture of the groups, with its caption and mask, in the order of folders and names. What cannot

@@ -11,14 +11,14 @@ namespace atelier::train::image {
 
 /// Pictures of one folder that are treated alike.
 struct Subset {
-  std::string folder;
-  std::int64_t repeats = 1;       ///< times that each comes up in an epoch
-  bool is_class = false;          ///< of the class, not of the subject (kohya's is_reg): for prior preservation
-  std::string class_tokens;       ///< caption of a picture that has no caption file
-  bool caption_files = true;      ///< false: class_tokens is the caption of all
-  std::string caption_extension;  ///< ".txt"; empty: .txt, else .caption
-  std::string mask_folder;        ///< masks of the same names (kohya's conditioning_data_dir); empty: none
-  CaptionOptions captions;
+  std::string folder = {};
+  std::int64_t repeats = 1;            ///< times that each comes up in an epoch
+  bool is_class = false;               ///< of the class, not of the subject (kohya's is_reg): for prior preservation
+  std::string class_tokens = {};       ///< caption of a picture that has no caption file
+  bool caption_files = true;           ///< false: class_tokens is the caption of all
+  std::string caption_extension = {};  ///< ".txt"; empty: .txt, else .caption
+  std::string mask_folder = {};        ///< masks of the same names (kohya's conditioning_data_dir); empty: none
+  CaptionOptions captions = {};
   bool flip = false;         ///< half of the times mirrored
   bool random_crop = false;  ///< cut anywhere, not in the middle
   bool alpha_mask = false;   ///< the alpha channel is the mask
