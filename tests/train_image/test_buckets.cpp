@@ -51,7 +51,8 @@ TEST_CASE("buckets, and which one a picture gets into, are kohya's") {
 
 TEST_CASE("without buckets everything is brought to the resolution") {
   const BucketOptions options{.resolution = {64, 32}};
-  CHECK(bucket_sizes(options) == std::vector<Size>{{64, 32}});
+  REQUIRE(bucket_sizes(options).size() == 1);
+  CHECK(bucket_sizes(options)[0] == Size{64, 32});
   const BucketFit fit = fit_to_bucket({100, 100}, options, bucket_sizes(options));
   CHECK(fit.bucket == Size{64, 32});
   CHECK(fit.resized == Size{64, 64});
