@@ -111,7 +111,7 @@ TEST_CASE("names as kohya's scripts and diffusers have them") {
   CHECK(kohya.size() == 4);
   CHECK(kohya.at(start + ".alpha").item<double>() == 4);
   CHECK(kohya.at(start + ".dora_scale").sizes().vec() == std::vector<std::int64_t>{6, 1, 1, 1});
-  CHECK(kohya.at(start + ".lora_up.weight").scalar_type() == at::kHalf);
+  CHECK((kohya.at(start + ".lora_up.weight").scalar_type() == at::kHalf));
   const auto peft = lora_tensors({conv}, LoraLayout::peft, {}, at::kFloat);
   CHECK(peft.size() == 3);
   CHECK(peft.at("unet.mid_block.resnets.0.conv1.lora_magnitude_vector").sizes().vec() ==
