@@ -313,15 +313,23 @@ TEST_CASE("losses by min-SNR, Huber, masks and a zero terminal SNR are the refer
   test::error_of(base::ExitCode::data, [&] { losses({}); });
 }
 
-TEST_CASE("checkpointing changes no bit of loss and gradients, in fp32 and bf16, with dropped inputs") {
+TEST_CASE("checkpointing changes no bit of the loss, and of gradients only the order of sums") {
+  // What several blocks add to a gradient (of a skip, of the text) is summed block by block.
   for (const std::string name : {"sd15.prior", "sd15.dora", "sd15.token", "sd2v.full", "sdxl.text"})
-    for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+    for (const auto& [precision, most] : {std::pair{Precision::fp32, 1e-5}, {Precision::bf16, 3e-2}}) {
       CAPTURE(name);
+      CAPTURE(most);
       const Case c = find_case(name);
       const double dropout = c.method == "lora" ? 0.3 : 0;
       const auto kept = first_step(c, false, precision, dropout), again = first_step(c, true, precision, dropout);
       REQUIRE(kept.size() == again.size());
-      for (std::size_t i = 0; i < kept.size(); ++i) CHECK(at::equal(kept[i], again[i]));
+      CHECK(at::equal(kept[0], again[0]));
+      double difference = 0, length = 0;  // of all gradients taken as one vector
+      for (std::size_t i = 1; i < kept.size(); ++i) {
+        difference += (kept[i] - again[i]).square().sum().item<double>();
+        length += kept[i].square().sum().item<double>();
+      }
+      CHECK(std::sqrt(difference) <= most * std::sqrt(length));
     }
 }
 
