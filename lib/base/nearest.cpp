@@ -5,10 +5,8 @@
 #include <vector>
 
 namespace atelier::base {
-namespace {
 
-// Optimal string alignment distance: insertions, deletions, substitutions, and swaps of neighbours, each 1.
-std::size_t distance(std::string_view a, std::string_view b) {
+std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
   for (std::size_t j = 0; j <= b.size(); ++j) last[j] = j;
   for (std::size_t i = 1; i <= a.size(); ++i) {
@@ -24,15 +22,13 @@ std::size_t distance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
-}  // namespace
-
 std::string nearest(std::string_view word, std::span<const std::string> candidates) {
   std::size_t limit = word.size() / 3;
   const std::string* best = nullptr;
   for (const std::string& candidate : candidates) {
     const std::size_t longer = std::max(candidate.size(), word.size());
     if (longer - std::min(candidate.size(), word.size()) > limit) continue;
-    const std::size_t d = distance(word, candidate);
+    const std::size_t d = edit_distance(word, candidate);
     if (d > limit || (best != nullptr && d == limit)) continue;  // the first of equals wins
     best = &candidate;
     limit = d;

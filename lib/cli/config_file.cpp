@@ -9,8 +9,8 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/toml.h"
 #include "cli/arguments.h"
-#include "cli/toml.h"
 #include "cli/values.h"
 #include "io/file_system.h"
 
@@ -35,7 +35,7 @@ class TomlConfig : public CLI::Config {
   std::string to_config(const CLI::App*, bool, bool, std::string) const override { return {}; }
 
   std::vector<CLI::ConfigItem> from_config(std::istream&) const override {
-    const base::Json settings = parse_toml(file_->text, file_->path);
+    const base::Json settings = base::parse_toml(file_->text, file_->path);
     std::vector<CLI::ConfigItem> found;
     for (const auto& [key, value] : settings.items()) found.push_back(item(key, value));
     return found;

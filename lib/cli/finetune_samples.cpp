@@ -4,13 +4,13 @@
 #include <optional>
 #include <utility>
 
-#include <ATen/autocast_mode.h>
 #include <fmt/format.h>
 
 #include "base/error.h"
 #include "io/file_system.h"
 #include "pipelines/generation.h"
 #include "text/utf8.h"
+#include "train/precision.h"
 
 namespace atelier::cli {
 namespace {
@@ -27,21 +27,6 @@ std::string prompt_of(const std::string& line, const std::string& where) {
   const Json row = base::parse_json(line, where);
   return base::JsonFields(row, where).string("prompt");
 }
-
-/// Generation has its own formats; what a training computes under autocast is not its affair.
-class NoAutocast {
- public:
-  explicit NoAutocast(c10::DeviceType type) : type_(type), was_(at::autocast::is_autocast_enabled(type)) {
-    at::autocast::set_autocast_enabled(type_, false);
-  }
-  ~NoAutocast() { at::autocast::set_autocast_enabled(type_, was_); }
-  NoAutocast(const NoAutocast&) = delete;
-  NoAutocast& operator=(const NoAutocast&) = delete;
-
- private:
-  c10::DeviceType type_;
-  bool was_;
-};
 
 }  // namespace
 
@@ -71,7 +56,7 @@ SampleWriter::SampleWriter(const std::string& path, std::string folder,
 }
 
 void SampleWriter::write(std::int64_t step) const {
-  const NoAutocast plain(model_->network->device().type());
+  const train::WithoutAutocast plain(model_->network->device());
   std::vector<pipelines::GenerationResult> results(prompts_.size());
   std::size_t next = 0;
   pipelines::generate(

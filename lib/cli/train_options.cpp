@@ -18,7 +18,7 @@ using base::Json;
 
 constexpr long long kMostSteps = 1LL << 40;
 
-void add_training(CLI::App& app, TrainFlags& f) {
+void add_training(CLI::App& app, TrainFlags& f, const TrainFlagChoice& choice) {
   const std::string group = "Training";
   const auto whole = [&](const std::string& name, auto& target, const std::string& text, long long low) {
     return app.add_option(name, target, text)
@@ -42,9 +42,9 @@ void add_training(CLI::App& app, TrainFlags& f) {
   whole("--steps", f.steps, "Optimiser steps of the whole run, in place of --epochs", 1)
       ->excludes(epochs)
       ->default_str("");
-  whole("--batch-size", f.batch_size, "Sequences of a micro-batch", 1);
+  whole("--batch-size", f.batch_size, choice.item + " of a micro-batch", 1);
   whole("--grad-accum", f.accumulation, "Micro-batches of an optimiser step; only batch size times this counts", 1);
-  real("--lr", f.lr, "Learning rate", 0, 1e3);
+  if (choice.lr) real("--lr", f.lr, "Learning rate", 0, 1e3);
   word("--scheduler", f.scheduler, "How the rate goes over the run",
        {"constant", "linear", "cosine", "polynomial", "inverse_sqrt", "wsd"});
   real("--warmup", f.warmup, "Steps in which the rate rises; below 1, a share of the run", 0, 1e12);
@@ -56,19 +56,18 @@ void add_training(CLI::App& app, TrainFlags& f) {
        {"adamw", "adamw8bit", "adafactor", "lion", "sgd"});
   real("--weight-decay", f.weight_decay, "Decoupled weight decay", 0, 1e3);
   real("--max-grad-norm", f.max_grad_norm, "Norm that gradients are clipped to; 0: never", 0, 1e9);
-  word("--precision", f.precision, "Format of the products; auto: bf16 where the model is stored in it, else fp32",
+  word("--precision", f.precision, "Format of the products; auto: " + choice.auto_precision,
        {"auto", "fp32", "bf16", "fp16"});
-  app.add_flag(
-         "--grad-checkpointing", f.checkpointing,
-         "Keep only the layers' inputs, and of adapted weights' products what a quarter of the weights' memory has "
-         "room for; compute the rest again in the backward pass: a little more time, far less memory, the same result")
-      ->group(group);
-  real("--ema", f.ema, "Decay of an average of the weights that is evaluated and written in their place; 0: none", 0,
+  app.add_flag("--grad-checkpointing", f.checkpointing, choice.checkpointing)->group(group);
+  real("--ema", f.ema,
+       std::string("Decay of an average of the weights that is ") + (choice.evaluations ? "evaluated" : "sampled") +
+           " and written in their place; 0: none",
+       0,
        0.9999999);
 }
 
-void add_run_folder(CLI::App& app, TrainFlags& f) {
-  const std::string group = "Evaluations and checkpoints";
+void add_run_folder(CLI::App& app, TrainFlags& f, const TrainFlagChoice& choice) {
+  const std::string group = choice.evaluations ? "Evaluations and checkpoints" : "Checkpoints";
   const auto whole = [&](const std::string& name, std::int64_t& target, const std::string& text, long long low) {
     app.add_option(name, target, text)
         ->check(whole_in_range(low, kMostSteps))
@@ -76,11 +75,17 @@ void add_run_folder(CLI::App& app, TrainFlags& f) {
         ->capture_default_str()
         ->group(group);
   };
-  whole("--eval-every", f.eval_every, "Steps between evaluations; 0: only before the first and after the last step", 0);
-  whole("--early-stop", f.early_stop, "Stop after so many evaluations in a row that are not better; 0: never", 0);
+  if (choice.evaluations) {
+    whole("--eval-every", f.eval_every, "Steps between evaluations; 0: only before the first and after the last step",
+          0);
+    whole("--early-stop", f.early_stop, "Stop after so many evaluations in a row that are not better; 0: never", 0);
+  }
   whole("--save-every", f.save_every,
-        "Steps between checkpoints; 0: only at the end, at a stop, and at a best evaluation", 0);
-  whole("--keep", f.keep, "Newest checkpoints that are kept, besides the best one", 1);
+        std::string("Steps between checkpoints; 0: only at the end") +
+            (choice.evaluations ? ", at a stop, and at a best evaluation" : " and at a stop"),
+        0);
+  whole("--keep", f.keep,
+        std::string("Newest checkpoints that are kept") + (choice.evaluations ? ", besides the best one" : ""), 1);
   app.add_option(
          "--resume", f.resume,
          "auto: go on with the run in the output folder, if there is one; never: begin, and refuse a folder with "
@@ -107,9 +112,9 @@ Json newest_description(const std::string& folder) {
 
 }  // namespace
 
-void add_train_flags(CLI::App& app, TrainFlags& flags) {
-  add_training(app, flags);
-  add_run_folder(app, flags);
+void add_train_flags(CLI::App& app, TrainFlags& flags, const TrainFlagChoice& choice) {
+  add_training(app, flags, choice);
+  add_run_folder(app, flags, choice);
 }
 
 std::int64_t steps_of(const TrainFlags& flags, std::int64_t steps_per_epoch) {

@@ -26,8 +26,20 @@ struct TrainFlags {
   bool overwrite = false;
 };
 
-/// The flags in the groups "Training" and "Run folder"; defaults as `flags` has them.
-void add_train_flags(CLI::App& app, TrainFlags& flags);
+/// What differs from trainer to trainer.
+struct TrainFlagChoice {
+  bool lr = true;           ///< has --lr; else it has rates of its own
+  bool evaluations = true;  ///< has held-out data: --eval-every, --early-stop
+  std::string item = "Sequences";
+  std::string auto_precision = "bf16 where the model is stored in it, else fp32";
+  /// What --grad-checkpointing does.
+  std::string checkpointing =
+      "Keep only the layers' inputs, and of adapted weights' products what a quarter of the weights' memory has room for; "
+      "compute the rest again in the backward pass: a little more time, far less memory, the same result";
+};
+
+/// The flags in the groups "Training" and "Evaluations and checkpoints"; defaults as `flags` has them.
+void add_train_flags(CLI::App& app, TrainFlags& flags, const TrainFlagChoice& choice = {});
 
 /// Optimiser steps of the whole run: --steps, or --epochs of so many steps each, rounded up.
 std::int64_t steps_of(const TrainFlags& flags, std::int64_t steps_per_epoch);

@@ -67,13 +67,14 @@ at::Tensor merged_weight(const Adapter& a, const at::Tensor& weight, const at::T
 at::Tensor adapted_norms(const Adapter& a, const at::Tensor& weight, bool embedding) {
   const at::NoGradGuard no_grad;
   const WithoutAutocast f32(c10::autocast_dispatch_keyset);
-  const auto down = a.lora_a.to(at::kFloat), up = a.lora_b.to(at::kFloat);
+  const auto down = a.lora_a.to(at::kFloat).flatten(1), up = a.lora_b.to(at::kFloat).flatten(1);
+  const auto matrix = weight.flatten(1);
   const std::int64_t dimension = embedding ? 0 : 1;
-  const std::int64_t rows = weight.size(0), block = std::max<std::int64_t>(1, block_elements / weight.size(1));
+  const std::int64_t rows = matrix.size(0), block = std::max<std::int64_t>(1, block_elements / matrix.size(1));
   std::vector<at::Tensor> parts;
   for (std::int64_t begin = 0; begin < rows; begin += block) {
     const std::int64_t end = std::min(rows, begin + block);
-    const auto own = weight.slice(0, begin, end).to(at::kFloat);
+    const auto own = matrix.slice(0, begin, end).to(at::kFloat);
     const auto added = embedding ? at::matmul(down.slice(1, begin, end).t(), up.t())  // (block, hidden)
                                  : at::matmul(up.slice(0, begin, end), down);         // (block, in)
     const auto sum = own + added * a.scale;

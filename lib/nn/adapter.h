@@ -9,14 +9,15 @@
 namespace atelier::nn {
 
 /// One low-rank adapter of one weight: LoRA (arXiv:2106.09685), and with a magnitude DoRA (arXiv:2402.09353). Computes what
-/// peft computes. Linear and Embedding hold any number of them; a weight W (out, in) becomes, one after another in the
+/// peft computes. Linear, Conv2d and Embedding hold any number of them; a weight W (out, in) becomes, one after another in the
 /// order of the list,
 ///   LoRA:  y + scale * (x lora_a^T) lora_b^T
 ///   DoRA:  m y + m scale * (x lora_a^T) lora_b^T  (bias apart),  m = magnitude / row norms of (W + scale lora_b lora_a)
-/// where the norms get no gradient and are those of the weight without the other adapters.
+/// where the norms get no gradient and are those of the weight without the other adapters. A convolution (LoCon) has two in the
+/// place of the matrices, and the weight's rows are its output channels.
 struct Adapter {
-  at::Tensor lora_a;             ///< (r, in); of an embedding (r, vocab)
-  at::Tensor lora_b;             ///< (out, r); of an embedding (hidden, r)
+  at::Tensor lora_a;             ///< (r, in); of an embedding (r, vocab); of a convolution (r, in, kh, kw)
+  at::Tensor lora_b;             ///< (out, r); of an embedding (hidden, r); of a convolution (out, r, 1, 1)
   at::Tensor magnitude;          ///< (out), of an embedding (hidden); undefined without DoRA
   double scale = 1;              ///< lora_alpha / r, or / sqrt(r) with rsLoRA, times the user's factor
   double dropout = 0;            ///< of x, while training; embeddings have none (as in peft)
@@ -46,7 +47,8 @@ at::Tensor delta_weight(const Adapter& adapter, bool embedding);
 /// The weight with one adapter more merged into it, f32. `weight`: f32, with the earlier ones merged; `base`: without any.
 at::Tensor merged_weight(const Adapter& adapter, const at::Tensor& weight, const at::Tensor& base, bool embedding);
 
-/// Norms of W + scale lora_b lora_a in f32: of its rows, (out), or of an embedding's columns, (hidden). Goes by blocks, so
+/// Norms of W + scale lora_b lora_a in f32: of its rows, (out), or of an embedding's columns, (hidden). A convolution's weight is
+/// taken as a matrix (out, in kh kw). Goes by blocks, so
 /// that nothing of the weight's size is made.
 at::Tensor adapted_norms(const Adapter& adapter, const at::Tensor& weight, bool embedding);
 

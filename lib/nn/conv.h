@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "nn/adapter.h"
 #include "nn/module.h"
 
 namespace atelier::nn {
@@ -35,7 +36,7 @@ class Group : public Module {
 };
 
 /// Two-dimensional convolution with zero padding. Follows the memory layout of its input: a channels-last input gets a
-/// channels-last result, and the weight is brought into that layout once.
+/// channels-last result, and the weight is brought into that layout once. Holds any number of adapters, as Linear does.
 class Conv2d : public Module {
  public:
   struct Options {
@@ -49,10 +50,16 @@ class Conv2d : public Module {
 
   at::Tensor weight;  ///< (out, in, kernel, kernel)
   at::Tensor bias;    ///< (out), or undefined
+  std::vector<std::shared_ptr<Adapter>> adapters;
 
  private:
+  at::Tensor adapted(const Adapter& adapter, const at::Tensor& x, const at::Tensor& y) const;
+
   std::int64_t stride_, padding_;
 };
+
+/// Brings the weights of frozen convolutions in and below a module into the channels-last layout, in which training's inputs come.
+void prefer_channels_last(Module& module);
 
 /// Group normalisation over (channels / groups, H, W) with an affine map (arXiv:1803.08494).
 class GroupNorm : public Module {

@@ -5,7 +5,21 @@
 #include <ATen/ops/silu.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
+#include "nn/checkpoint.h"
+
 namespace atelier::nn {
+
+namespace {
+
+/// The activated norm. Training computes it again in the backward pass: a frozen convolution behind it keeps nothing, so that of
+/// both only x stays in memory.
+at::Tensor activated(Activation activation, const std::shared_ptr<GroupNorm>& norm, const at::Tensor& x) {
+  const auto work = [activation, norm](const at::Tensor& in) { return activate(activation, norm->forward(in)); };
+  if (!at::GradMode::is_enabled()) return work(x);
+  return checkpoint(work, x, trained_tensors(*norm));
+}
+
+}  // namespace
 
 ResnetBlock2D::ResnetBlock2D(const Options& o) : activation_(o.activation), output_scale_(o.output_scale) {
   norm1 = register_module("norm1", std::make_shared<GroupNorm>(o.groups, o.in, o.eps));
@@ -20,13 +34,13 @@ ResnetBlock2D::ResnetBlock2D(const Options& o) : activation_(o.activation), outp
 }
 
 at::Tensor ResnetBlock2D::forward(const at::Tensor& x, const at::Tensor& time) const {
-  auto h = conv1->forward(activate(activation_, norm1->forward(x)));  // (B, out, H, W)
+  auto h = conv1->forward(activated(activation_, norm1, x));  // (B, out, H, W)
   if (time_emb_proj) {
     // The embedding serves every block, so it is not activated in place.
     const auto active = activation_ == Activation::silu ? at::silu(time) : activate(activation_, time.clone());
     h = add_into(h, time_emb_proj->forward(active).unsqueeze(-1).unsqueeze(-1));  // (B, out, 1, 1)
   }
-  h = conv2->forward(activate(activation_, norm2->forward(h)));
+  h = conv2->forward(activated(activation_, norm2, h));
   h = add_into(h, conv_shortcut ? conv_shortcut->forward(x) : x);
   return output_scale_ == 1 ? h : h / output_scale_;
 }

@@ -10,12 +10,11 @@
 #include "io/torch_checkpoint.h"
 
 namespace atelier::pipelines {
-namespace {
 
 using models::adapters::Adapter;
 using models::adapters::Part;
 
-std::vector<Part> parts_of(const ImageModel& model) {
+std::vector<Part> adapter_parts(const ImageModel& model) {
   std::vector<Part> parts;
   parts.push_back({"unet", model.unet, &model.unet->config()});
   // SDXL's refiner has the second text encoder only, which diffusers and kohya number as such.
@@ -24,8 +23,6 @@ std::vector<Part> parts_of(const ImageModel& model) {
     parts.push_back({i == 0 && !refiner ? "text_encoder" : "text_encoder_2", model.text_encoders[i].network, nullptr});
   return parts;
 }
-
-}  // namespace
 
 Adapter open_lora(const std::string& path) {
   Adapter adapter;
@@ -38,7 +35,7 @@ Adapter open_lora(const std::string& path) {
   return adapter;
 }
 
-ImageLoras::ImageLoras(const ImageModel& model) : merger_(parts_of(model)) {}
+ImageLoras::ImageLoras(const ImageModel& model) : merger_(adapter_parts(model)) {}
 
 const std::vector<LoraReport>& ImageLoras::use(const std::vector<LoraRequest>& wanted) {
   const bool same = std::equal(reports_.begin(), reports_.end(), wanted.begin(), wanted.end(),

@@ -25,6 +25,9 @@ struct LoraReport {
   std::vector<std::string> unmatched;  ///< keys that did not, or whose format is unknown
 };
 
+/// The networks of a model that adapters may change, by diffusers' names.
+std::vector<models::adapters::Part> adapter_parts(const ImageModel& model);
+
 /// A file of adapters, opened: .safetensors, or through the restricted reader of torch.save files. Error(no_input), Error(data).
 models::adapters::Adapter open_lora(const std::string& path);
 

@@ -4,15 +4,10 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <fmt/format.h>
-
-#include "base/error.h"
 
 namespace atelier::pipelines {
 namespace {
 
-using base::Error;
-using base::ExitCode;
 using text::PromptChunk;
 
 struct EncoderInput {
@@ -67,13 +62,9 @@ models::clip::TextOutput forward(const EncoderInput& input, const std::vector<Pr
 /// The hidden state that the UNet attends to, (chunks, tokens, hidden).
 at::Tensor hidden_of(const ImageModel& model, const EncoderInput& input, const models::clip::TextOutput& output,
                      std::optional<std::int64_t> clip_skip) {
-  const auto layers = input.encoder.network->config().layers;
   const std::int64_t skip = clip_skip.value_or(model.is_xl() ? 2 : 1);
-  if (skip < 1 || skip > layers)
-    throw Error(ExitCode::usage, fmt::format("--clip-skip {}: this model's text encoder has {} layers", skip, layers));
-  if (!model.is_xl() && skip == 1) return output.last_hidden;
-  const at::Tensor& hidden = output.hidden_states[static_cast<std::size_t>(layers + 1 - skip)];
-  return model.is_xl() ? hidden : input.encoder.network->final_norm(hidden);
+  models::clip::check_skip(input.encoder.network->config(), skip);
+  return input.encoder.network->context(output, skip, /*normed=*/!model.is_xl());
 }
 
 /// (chunks, tokens, 1) in z's dtype.

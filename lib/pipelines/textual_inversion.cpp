@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "io/tensor_file.h"
 #include "io/torch_checkpoint.h"
 #include "io/weight_source.h"
 
@@ -82,6 +83,21 @@ std::shared_ptr<const TextualInversion> read_textual_inversion(const std::string
   const bool token = !nameless && key != embedding->names.front();
   if (token) embedding->names.push_back(key);
   return embedding;
+}
+
+void write_textual_inversion(const std::string& path, const std::string& token, const std::vector<at::Tensor>& vectors,
+                             at::ScalarType dtype) {
+  if (vectors.empty() || vectors.size() > 2)
+    throw Error(ExitCode::internal, "an embedding is for one or two text encoders");
+  io::TensorMap tensors;
+  if (vectors.size() == 1) {
+    tensors[token] = vectors[0];
+  } else {
+    tensors["clip_l"] = vectors[0];
+    tensors["clip_g"] = vectors[1];
+  }
+  for (auto& [name, tensor] : tensors) tensor = tensor.detach().to(at::kCPU, dtype);
+  io::write_tensors(path, tensors, {{"format", "pt"}});
 }
 
 std::vector<std::string> embedding_files(const std::string& folder) {

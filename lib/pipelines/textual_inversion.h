@@ -15,6 +15,11 @@ namespace atelier::pipelines {
 /// diffusers' token. Error(data): another layout, a size that no text encoder has.
 std::shared_ptr<const TextualInversion> read_textual_inversion(const std::string& path, const ImageModelFiles& model);
 
+/// Writes an embedding that diffusers, A1111 and ComfyUI read, whole or not at all: with one text encoder a tensor called
+/// `token`, (vectors, hidden); with two "clip_l" and "clip_g". `vectors`: by text encoder. Error(cannot_create), Error(io).
+void write_textual_inversion(const std::string& path, const std::string& token, const std::vector<at::Tensor>& vectors,
+                             at::ScalarType dtype = at::kFloat);
+
 /// The files with a known ending in a folder, by name. Error(no_input) where it cannot be read.
 std::vector<std::string> embedding_files(const std::string& folder);
 

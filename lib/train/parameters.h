@@ -1,15 +1,15 @@
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
+#include "io/tensor_file.h"
+
 namespace atelier::train {
 
-/// Tensors by name, in the order in which they are saved.
-using TensorMap = std::map<std::string, at::Tensor>;
+using TensorMap = io::TensorMap;
 
 /// A leaf that is trained. `name` is the checkpoint's, and must be unique in a run.
 struct Parameter {

@@ -43,4 +43,11 @@ AutocastScope::~AutocastScope() {
   at::autocast::set_autocast_dtype(type_, was_dtype_);
 }
 
+WithoutAutocast::WithoutAutocast(c10::Device device)
+    : type_(device.type()), was_(at::autocast::is_autocast_enabled(type_)) {
+  at::autocast::set_autocast_enabled(type_, false);
+}
+
+WithoutAutocast::~WithoutAutocast() { at::autocast::set_autocast_enabled(type_, was_); }
+
 }  // namespace atelier::train

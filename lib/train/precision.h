@@ -31,4 +31,17 @@ class AutocastScope {
   c10::ScalarType was_dtype_ = c10::ScalarType::Float;
 };
 
+/// No autocast while this lives: what is computed beside the training (latents, samples) has its own formats.
+class WithoutAutocast {
+ public:
+  explicit WithoutAutocast(c10::Device device);
+  ~WithoutAutocast();
+  WithoutAutocast(const WithoutAutocast&) = delete;
+  WithoutAutocast& operator=(const WithoutAutocast&) = delete;
+
+ private:
+  c10::DeviceType type_;
+  bool was_;
+};
+
 }  // namespace atelier::train

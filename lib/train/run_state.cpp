@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstddef>
 #include <cstring>
 #include <filesystem>
 #include <string_view>
@@ -11,7 +10,6 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/Generator.h>
-#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "base/error.h"
@@ -19,8 +17,7 @@
 #include "base/sha256.h"
 #include "base/stop.h"
 #include "io/file_system.h"
-#include "io/safetensors.h"
-#include "io/weight_source.h"
+#include "io/tensor_file.h"
 
 namespace atelier::train {
 namespace {
@@ -45,27 +42,13 @@ constexpr Part kParts[] = {{"weights.safetensors", &RunState::weights},
 
 std::string join(const std::string& folder, std::string_view name) { return (fs::path(folder) / name).native(); }
 
-void write_tensors(const std::string& path, const TensorMap& tensors) {
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> held;  // what had to be copied to be written
-  std::vector<io::TensorBytes> entries;
-  for (const auto& [name, tensor] : tensors) {
-    held.push_back(tensor.detach().to(at::kCPU).contiguous());
-    const at::Tensor& here = held.back();
-    entries.push_back(
-        {{name, io::dtype_of(here.scalar_type()), here.sizes().vec()},
-         {static_cast<const std::byte*>(here.const_data_ptr()), static_cast<std::size_t>(here.nbytes())}});
-  }
-  io::write_safetensors(path, entries, {});
-}
-
 Json write_parts(const RunState& state, const std::string& folder) {
   Json files = Json::object();
   for (const Part& part : kParts) {
     const TensorMap& tensors = state.*part.tensors;
     if (tensors.empty()) continue;
     const std::string path = join(folder, part.file);
-    write_tensors(path, tensors);
+    io::write_tensors(path, tensors);
     files[part.file] = {{"bytes", fs::file_size(path)}, {"sha256", base::sha256_file(path)}};
   }
   return files;
@@ -80,15 +63,6 @@ void check_file(const std::string& path, const Json& facts) {
       base::sha256_file(path) != fields.string("sha256")) {
     throw Error(ExitCode::data, fmt::format("{}: damaged: these are not the bytes that were saved", path));
   }
-}
-
-TensorMap read_tensors(const std::string& path) {
-  const auto source = io::WeightSource::open(path);
-  TensorMap tensors;
-  for (const std::string& name : source->names()) {
-    tensors[name] = source->load(name, io::scalar_type(source->info(name).dtype), at::kCPU);
-  }
-  return tensors;
 }
 
 // Step of a name "checkpoint-N"; N as to_string writes it.
@@ -277,7 +251,7 @@ RunState Checkpoints::load(const std::string& checkpoint) {
     }
     const std::string file = join(checkpoint, part->file);
     check_file(file, of_file);
-    state.*part->tensors = read_tensors(file);
+    state.*part->tensors = io::read_tensors(file);
   }
   for (const auto& [key, member] : {std::pair{"position", &RunState::position}, std::pair{"loop", &RunState::loop},
                                     std::pair{"settings", &RunState::settings}}) {

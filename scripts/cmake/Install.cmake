@@ -1,9 +1,10 @@
 # `cmake --install build/release --prefix DIR` gives a folder that can be moved:
 #   bin/           the tools; their RPATH is $ORIGIN/../lib/atelier (Settings.cmake)
 #   lib/atelier/   LibTorch's shared libraries and what they need beyond the C and C++ runtimes
-#   share/         the models that ship, completions for bash and zsh, the licence
+#   share/         the models and presets that ship, completions for bash and zsh, the licence
 install(TARGETS ${ATELIER_TOOLS} RUNTIME DESTINATION bin)
 install(DIRECTORY "${CMAKE_SOURCE_DIR}/examples/models/" DESTINATION share/atelier/models)
+install(DIRECTORY "${CMAKE_SOURCE_DIR}/examples/presets/" DESTINATION share/atelier/presets)
 install(FILES "${CMAKE_SOURCE_DIR}/LICENSE" DESTINATION share/doc/atelier)
 install(CODE "
   set(libraries \"${ATELIER_TORCH_LIBRARIES}\")

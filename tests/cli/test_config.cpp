@@ -1,95 +1,11 @@
-// --config: TOML, and what becomes of it.
+// --config and --preset: files of settings, and what becomes of them.
 #include <doctest/doctest.h>
 
-#include "base/error.h"
 #include "base/json.h"
-#include "cli/toml.h"
 #include "support/process.h"
 
 using namespace atelier::test;
-using atelier::base::Error;
-using atelier::base::ExitCode;
 using atelier::base::Json;
-using atelier::cli::parse_toml;
-
-namespace {
-
-void check_refused(const std::string& text, const std::string& message) {
-  INFO(text);
-  try {
-    parse_toml(text, "f.toml");
-    FAIL("was accepted");
-  } catch (const Error& error) {
-    CHECK(error.code() == ExitCode::data);
-    CHECK(std::string(error.what()).find(message) != std::string::npos);
-  }
-}
-
-}  // namespace
-
-TEST_CASE("TOML values") {
-  CHECK(parse_toml("", "f").dump() == "{}");
-  CHECK(parse_toml("a = 1\r\n b-c_D9=\"x # y, z\" # comment\n\n'q r' = true", "f").dump() ==
-        R"({"a":1,"b-c_D9":"x # y, z","q r":true})");
-  CHECK(parse_toml("a = 'C:\\n'\nb = \"t\\tq\\\"\\u00e9\\U0001F600\"", "f").dump() ==
-        R"({"a":"C:\\n","b":"t\tq\"é😀"})");
-  CHECK(parse_toml("a = \"\"\"\none\ntwo \\\n   three\"\"\"\nb = '''\nx\\\n'y''''", "f").dump() ==
-        R"({"a":"one\ntwo three","b":"x\\\n'y'"})");
-  CHECK(parse_toml("a = [1, 2,\n # c\n 'x' ,]\nb=[]\nc=[[1],[2]]", "f").dump() ==
-        R"({"a":[1,2,"x"],"b":[],"c":[[1],[2]]})");
-  CHECK(parse_toml("a=+1_000\nb=0xFF\nc=0o17\nd=0b101\ne=-3\nf=18446744073709551615", "f").dump() ==
-        R"({"a":1000,"b":255,"c":15,"d":5,"e":-3,"f":18446744073709551615})");
-  CHECK(parse_toml("a=1.5\nb=-2e-3\nc=1_0.5", "f").dump() == R"({"a":1.5,"b":-0.002,"c":10.5})");
-  CHECK(parse_toml("\xEF\xBB\xBF"
-                   "a=1",
-                   "f")
-            .dump() == R"({"a":1})");
-}
-
-TEST_CASE("TOML that is refused, with its line") {
-  check_refused("a = 1\nb = x", "f.toml: line 2: \"x\" is not a value (texts stand in quotes)");
-  check_refused("a = 1\na = 2", "line 2: \"a\" is there twice");
-  check_refused("a = 1 b = 2", "line 1: one `flag = value` per line");
-  check_refused("a", "expected `flag = value`");
-  check_refused("= 1", "expected `flag = value`");
-  check_refused("a =", "a value is missing");
-  check_refused("a = ", "a value is missing");
-  check_refused("[table]\na=1", "tables are not used here");
-  check_refused("a.b = 1", "dotted keys are not used here");
-  check_refused("a = {b = 1}", "inline tables are not used here");
-  check_refused("a = \"x\nb = 1", "line 1: a text must end on its line");
-  check_refused("a = \"x", "the file ends in the middle of a value");
-  check_refused("a = '''x\n\n", "the file ends in the middle of a value");
-  check_refused("a = [1, 2", "the file ends");
-  check_refused("a = [1 2]", "expected `,` or `]`");
-  check_refused("a = \"\\q\"", "unknown escape \\q");
-  check_refused("a = \"\\ud800\"", "names no character");
-  check_refused("a = \"\\u12g4\"", "expected hexadecimal digits");
-  check_refused(std::string("a = \"x\0y\"", 9), "a control character");
-  check_refused("a = 010", "is not a value");
-  check_refused("a = 1__0", "is not a value");
-  check_refused("a = _1", "is not a value");
-  check_refused("a = nan", "is not a value");
-  check_refused("a = 1979-05-27", "is not a value");
-  check_refused("a = 99999999999999999999999", "");
-  check_refused("a = " + std::string(100000, '['), "nested too deep");
-}
-
-TEST_CASE("TOML: no random text crashes the reader") {
-  const std::string alphabet = "ab=\"'\\\n#[],{}.-_01exu \t";
-  std::uint64_t state = 1;
-  for (int i = 0; i < 20000; ++i) {
-    std::string text;
-    for (int k = 0; k < 24; ++k) {
-      state = state * 6364136223846793005ull + 1442695040888963407ull;
-      text += alphabet[(state >> 33) % alphabet.size()];
-    }
-    try {
-      parse_toml(i % 2 ? text : "a=" + text, "f");
-    } catch (const Error&) {
-    }
-  }
-}
 
 TEST_CASE("--config: keys are flags, and the command line wins") {
   TempFolder folder;
@@ -135,4 +51,43 @@ TEST_CASE("--config: keys are flags, and the command line wins") {
   CHECK(missing.code == 66);
   CHECK(missing.err.find("none.toml: cannot open: No such file or directory") != std::string::npos);
   CHECK(call({"--config", folder.path().string()}).code == 66);
+}
+
+TEST_CASE("--preset: other defaults, which --config and the command line win over") {
+  TempFolder folder;
+  folder.write("small.toml", "# a comment\nmax-tokens = 7\ntemperature = 0.25\nchat = true\n");
+  folder.write("odd.toml", "max-tokens = 7\nmax-tokns = 8\n");
+  folder.write("list.toml", "stop = [\"a\", \"b\"]\n");
+  folder.write("bad.toml", "max-tokens = \"many\"\n");
+  TempFolder other;
+  const std::string config = other.write("c.toml", "temperature = 0.5\n");
+  const auto call = [&](std::vector<std::string> args) {
+    args.insert(args.end(), {"--json", "--quiet"});
+    return run({.program = tool("cli-test-tool"),
+                .args = std::move(args),
+                .env = {{"ATELIER_PRESETS", folder.path().string()}}});
+  };
+  Json r = Json::parse(call({"--preset", "small"}).out);
+  CHECK(r["max_tokens"] == 7);
+  CHECK(r["temperature"] == 0.25);
+  CHECK(r["chat"] == true);
+  r = Json::parse(call({"--max-tokens", "9", "--chat=false", "--preset", "small", "--config", config}).out);
+  CHECK(r["max_tokens"] == 9);
+  CHECK(r["temperature"] == 0.5);
+  CHECK(r["chat"] == false);
+  r = Json::parse(call({"--preset", "small", "--max-tokens", "9"}).out);
+  CHECK(r["max_tokens"] == 9);
+
+  const auto refused = [&](const std::string& name, const std::string& err) {
+    const Result result = call({"--preset", name});
+    CHECK(result.code == 64);
+    CHECK(result.err == "test-tool: error: " + err + "\n");
+  };
+  refused("smal", "--preset smal: there is no such one\nhint: did you mean \"small\"?");
+  refused("odd", folder.file("odd.toml") + ": unknown key \"max-tokns\"\nhint: did you mean \"max-tokens\"?");
+  refused("list", folder.file("list.toml") + ": \"stop\" takes several values");
+  refused("bad", "--max-tokens: \"many\" is not a whole number");
+  const Result path = call({"--preset", config});
+  CHECK(path.code == 64);
+  CHECK(path.err.find("there is no such one\nhint: one of bad, cpu-small, ") != std::string::npos);
 }

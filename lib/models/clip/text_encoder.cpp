@@ -1,10 +1,13 @@
 #include "models/clip/text_encoder.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/stack.h>
 #include <fmt/format.h>
+
+#include "nn/checkpoint.h"
 
 namespace atelier::models::clip {
 namespace {
@@ -107,18 +110,28 @@ at::Tensor TextEncoder::embed_tokens(const at::Tensor& ids) const {
 
 at::Tensor TextEncoder::final_norm(const at::Tensor& hidden) const { return final_layer_norm_->forward(hidden); }
 
+at::Tensor TextEncoder::context(const TextOutput& output, std::int64_t skip, bool normed) const {
+  if (normed && skip == 1) return output.last_hidden;
+  const at::Tensor& hidden = output.hidden_states[static_cast<std::size_t>(config_.layers + 1 - skip)];
+  return normed ? final_norm(hidden) : hidden;
+}
+
 at::Tensor TextEncoder::end_of_text(const at::Tensor& ids) const {
   // Configurations of before transformers 4.30 say 2 and mean <|endoftext|>, which has the largest id of the vocabulary.
   if (config_.eos_token_id == 2) return ids.argmax(-1);
   return (ids == config_.eos_token_id).to(at::kInt).argmax(-1);
 }
 
-TextOutput TextEncoder::forward_rows(const at::Tensor& ids, const at::Tensor& embeddings) const {
+TextOutput TextEncoder::forward_rows(const at::Tensor& ids, const at::Tensor& embeddings, bool checkpointing) const {
   auto x = embeddings.defined() ? embeddings : embed_tokens(ids);  // (B, T, hidden)
   x = x + position_embedding_->narrow(0, 0, ids.size(1)).unsqueeze(0);
   TextOutput out;
   out.hidden_states.push_back(x);
-  for (const auto& layer : layers_) out.hidden_states.push_back(x = layer->forward(x));
+  for (const auto& layer : layers_) {
+    const auto work = [layer](const at::Tensor& in) { return layer->forward(in); };
+    x = checkpointing ? nn::checkpoint(work, x, nn::trained_tensors(*layer)) : work(x);
+    out.hidden_states.push_back(x);
+  }
   out.last_hidden = final_norm(x);
   const auto rows = at::arange(ids.size(0), ids.options());
   out.pooled = out.last_hidden.index({rows, end_of_text(ids)});  // (B, hidden)
@@ -126,11 +139,12 @@ TextOutput TextEncoder::forward_rows(const at::Tensor& ids, const at::Tensor& em
   return out;
 }
 
-TextOutput TextEncoder::forward(const at::Tensor& ids, const at::Tensor& embeddings) const {
+TextOutput TextEncoder::forward(const at::Tensor& ids, const at::Tensor& embeddings, bool checkpointing) const {
   if (ids.dim() != 2 || ids.size(1) < 1 || ids.size(1) > config_.max_positions)
     throw base::Error(base::ExitCode::data, fmt::format("a text encoder of {} positions cannot take {} tokens",
                                                         config_.max_positions, ids.dim() == 2 ? ids.size(1) : 0));
-  if (ids.size(0) == 1 || !ids.device().is_cpu()) return forward_rows(ids, embeddings);
+  if (ids.size(0) == 1 || !ids.device().is_cpu() || at::GradMode::is_enabled())
+    return forward_rows(ids, embeddings, checkpointing);
   std::vector<TextOutput> rows;  // row by row: LibTorch's products round by the number of rows
   for (std::int64_t i = 0; i < ids.size(0); ++i)
     rows.push_back(forward_rows(ids.narrow(0, i, 1), embeddings.defined() ? embeddings.narrow(0, i, 1) : at::Tensor()));
@@ -146,6 +160,12 @@ TextOutput TextEncoder::forward(const at::Tensor& ids, const at::Tensor& embeddi
   out.pooled = join([](const TextOutput& row) { return row.pooled; });
   if (text_projection_) out.text_embeds = join([](const TextOutput& row) { return row.text_embeds; });
   return out;
+}
+
+void check_skip(const TextConfig& config, std::int64_t skip) {
+  if (skip >= 1 && skip <= config.layers) return;
+  throw base::Error(base::ExitCode::usage,
+                    fmt::format("--clip-skip {}: this model's text encoder has {} layers", skip, config.layers));
 }
 
 void note_ignored(io::WeightSource& source) {

@@ -47,12 +47,17 @@ class TextEncoder : public nn::Module {
 
   /// ids: (B, T) int64, T at most max_positions, every row with its end-of-text token. `embeddings`, where defined, are
   /// (B, T, hidden) and stand in place of the table's rows (textual inversion); `ids` still tell where the text ends. On
-  /// the CPU a row's result is the same bit for bit whatever rows are beside it.
+  /// the CPU, without gradients, a row's result is the same bit for bit whatever rows are beside it. `checkpointing`: for
+  /// training, keep only what the layers are given, and compute them again in the backward pass.
   /// Error(data) for ids outside the table where the table is used.
-  TextOutput forward(const at::Tensor& ids, const at::Tensor& embeddings = {}) const;
+  TextOutput forward(const at::Tensor& ids, const at::Tensor& embeddings = {}, bool checkpointing = false) const;
 
   /// Rows of the token table, (B, T, hidden), without positions: what `embeddings` begins as.
   at::Tensor embed_tokens(const at::Tensor& ids) const;
+
+  /// The hidden state that a UNet attends to, (B, T, hidden): the output of the `skip`-th layer from the end (A1111's clip-skip: 1
+  /// is the last), `normed` as Stable Diffusion 1 and 2 take it, plain as SDXL does. Precondition: check_skip.
+  at::Tensor context(const TextOutput& output, std::int64_t skip, bool normed) const;
 
   /// The final layer norm, for a hidden state that is not the last (clip-skip). (..., hidden), same shape.
   at::Tensor final_norm(const at::Tensor& hidden) const;
@@ -62,7 +67,7 @@ class TextEncoder : public nn::Module {
   at::Device device() const { return token_embedding_->device(); }
 
  private:
-  TextOutput forward_rows(const at::Tensor& ids, const at::Tensor& embeddings) const;
+  TextOutput forward_rows(const at::Tensor& ids, const at::Tensor& embeddings, bool checkpointing = false) const;
   at::Tensor end_of_text(const at::Tensor& ids) const;
 
   TextConfig config_;
@@ -72,6 +77,9 @@ class TextEncoder : public nn::Module {
   std::shared_ptr<nn::LayerNorm> final_layer_norm_;
   std::shared_ptr<nn::Linear> text_projection_;
 };
+
+/// Error(usage) for a clip-skip that is not between 1 and the number of layers.
+void check_skip(const TextConfig& config, std::int64_t skip);
 
 /// Marks what a text encoder leaves alone on purpose: the stored positions 0..76 of old files.
 void note_ignored(io::WeightSource& source);

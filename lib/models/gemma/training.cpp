@@ -22,24 +22,6 @@ std::vector<std::int64_t> positions_of(const std::vector<std::int64_t>& lengths)
   return positions;
 }
 
-/// What asks for gradients below a module: its parameters, and the adapters on it.
-std::vector<at::Tensor> trained(nn::Module& module) {
-  std::vector<at::Tensor> found;
-  const auto add = [&found](const at::Tensor& tensor) {
-    if (tensor.defined() && tensor.requires_grad()) found.push_back(tensor);
-  };
-  const auto add_adapters = [&add](nn::Module& part) {
-    const auto* linear = part.as<nn::Linear>();
-    if (linear == nullptr) return;
-    for (const auto& adapter : linear->adapters)
-      for (const at::Tensor* tensor : {&adapter->lora_a, &adapter->lora_b, &adapter->magnitude}) add(*tensor);
-  };
-  for (const auto& parameter : module.named_parameters()) add(parameter.value());
-  add_adapters(module);
-  for (const auto& part : module.named_modules()) add_adapters(*part.value());
-  return found;
-}
-
 /// Layers whose products `recompute` has room for.
 std::int64_t layers_with_products(const Config& config, const Recompute& recompute, const at::Tensor& x) {
   const auto device = x.device().type();
@@ -73,14 +55,14 @@ at::Tensor CausalLm::forward(const Documents& documents, const Recompute& recomp
     const auto block = [layer, turned, attend](const at::Tensor& input) {
       return layer->forward(input, turned, attend);
     };
-    x = nn::checkpoint(block, x, trained(*layer), /*keep_products=*/without_products-- <= 0);
+    x = nn::checkpoint(block, x, nn::trained_tensors(*layer), /*keep_products=*/without_products-- <= 0);
   }
   return norm_->forward(x);
 }
 
 at::Tensor CausalLm::loss(const at::Tensor& hidden, const at::Tensor& targets, std::int64_t rows) const {
   nn::Head output{.logits = [this](const at::Tensor& x) { return lm_head_->forward(x); },
-                  .parameters = trained(*lm_head_),
+                  .parameters = nn::trained_tensors(*lm_head_),
                   .softcap = config_.final_softcap};
   // A tied head's weight is the embedding's: no parameter of its own.
   if (config_.tied_head && lm_head_->weight.requires_grad()) output.parameters.push_back(lm_head_->weight);

@@ -3,6 +3,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/gelu.h>
 
+#include "nn/checkpoint.h"
+
 namespace atelier::models::unet {
 namespace {
 
@@ -49,9 +51,13 @@ class FeedForward : public nn::Module {
 
   at::Tensor forward(const at::Tensor& x) const {  // (B, L, channels), same shape
     const auto both = proj->forward(x);            // (B, L, 2 inner)
-    auto gate = at::gelu(both.narrow(-1, inner_, inner_));
-    const auto hidden = both.narrow(-1, 0, inner_);
-    return out->forward(at::GradMode::is_enabled() ? gate * hidden : gate.mul_(hidden));
+    const auto gated = [inner = inner_](const at::Tensor& halves) {
+      auto gate = at::gelu(halves.narrow(-1, inner, inner));
+      const auto hidden = halves.narrow(-1, 0, inner);
+      return at::GradMode::is_enabled() ? gate * hidden : gate.mul_(hidden);
+    };
+    // Training computes it again in the backward pass: it takes twice what it begins with, and hardly any time.
+    return out->forward(nn::checkpoint(gated, both, {}));
   }
 
  private:
@@ -103,13 +109,20 @@ Transformer2D::Transformer2D(const TransformerOptions& o) : linear_projection_(o
   }
 }
 
-at::Tensor Transformer2D::forward(const at::Tensor& x, const at::Tensor& context) const {
+at::Tensor Transformer2D::forward(const at::Tensor& x, const at::Tensor& context, bool checkpointing) const {
   const std::int64_t b = x.size(0), c = x.size(1), height = x.size(2), width = x.size(3);
   auto h = norm->forward(x);  // (B, C, H, W)
   if (conv_in_) h = conv_in_->forward(h);
   h = h.permute({0, 2, 3, 1}).reshape({b, height * width, c});  // (B, HW, C); no copy where channels come last
   if (linear_in_) h = linear_in_->forward(h);
-  for (const auto& block : blocks_) h = block->forward(h, context);
+  for (const auto& block : blocks_) {
+    if (!checkpointing) {
+      h = block->forward(h, context);
+      continue;
+    }
+    const auto work = [block](const std::vector<at::Tensor>& in) { return block->forward(in[0], in[1]); };
+    h = nn::checkpoint(work, std::vector<at::Tensor>{h, context}, nn::trained_tensors(*block));
+  }
   if (linear_out_) h = linear_out_->forward(h);
   h = h.view({b, height, width, c}).permute({0, 3, 1, 2});  // (B, C, H, W), channels last
   if (conv_out_) h = conv_out_->forward(h);

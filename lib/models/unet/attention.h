@@ -22,8 +22,8 @@ class Transformer2D : public nn::Module {
  public:
   explicit Transformer2D(const TransformerOptions& options);
 
-  /// x: (B, channels, H, W), context: (B, T, context size); result as x.
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& context) const;
+  /// x: (B, channels, H, W), context: (B, T, context size); result as x. `checkpointing`: see Input.
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& context, bool checkpointing = false) const;
 
  private:
   bool linear_projection_;

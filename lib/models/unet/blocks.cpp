@@ -9,6 +9,8 @@
 #include <ATen/ops/exp.h>
 #include <ATen/ops/sin.h>
 
+#include "nn/checkpoint.h"
+
 namespace atelier::models::unet {
 namespace {
 
@@ -34,6 +36,13 @@ std::shared_ptr<Transformer2D> transformer(const Config& c, const Level& level, 
                                                             .groups = c.norm_groups,
                                                             .linear_projection = c.linear_projection,
                                                             .upcast = c.upcast_attention});
+}
+
+at::Tensor run(const std::shared_ptr<ResnetBlock2D>& block, const at::Tensor& x, const at::Tensor& time,
+               bool checkpointing) {
+  if (!checkpointing) return block->forward(x, time);
+  const auto work = [block](const std::vector<at::Tensor>& in) { return block->forward(in[0], in[1]); };
+  return nn::checkpoint(work, std::vector<at::Tensor>{x, time}, nn::trained_tensors(*block));
 }
 
 }  // namespace
@@ -78,10 +87,10 @@ DownBlock::DownBlock(const Config& c, std::size_t index) {
 }
 
 at::Tensor DownBlock::forward(at::Tensor x, const at::Tensor& time, const at::Tensor& context,
-                              std::vector<at::Tensor>& skips) const {
+                              std::vector<at::Tensor>& skips, bool checkpointing) const {
   for (std::size_t i = 0; i < resnets_.size(); ++i) {
-    x = resnets_[i]->forward(x, time);
-    if (!attentions_.empty()) x = attentions_[i]->forward(x, context);
+    x = run(resnets_[i], x, time, checkpointing);
+    if (!attentions_.empty()) x = attentions_[i]->forward(x, context, checkpointing);
     skips.push_back(x);
   }
   if (downsampler_) skips.push_back(x = downsampler_->forward(x));
@@ -98,9 +107,10 @@ MidBlock::MidBlock(const Config& c, bool attention) {
   if (attention) second_ = resnets->append(resnet(c, level.channels, level.channels, c.mid_scale));
 }
 
-at::Tensor MidBlock::forward(at::Tensor x, const at::Tensor& time, const at::Tensor& context) const {
-  x = first_->forward(x, time);
-  return attention_ ? second_->forward(attention_->forward(x, context), time) : x;
+at::Tensor MidBlock::forward(at::Tensor x, const at::Tensor& time, const at::Tensor& context,
+                             bool checkpointing) const {
+  x = run(first_, x, time, checkpointing);
+  return attention_ ? run(second_, attention_->forward(x, context, checkpointing), time, checkpointing) : x;
 }
 
 UpBlock::UpBlock(const Config& c, std::size_t index) {
@@ -125,11 +135,11 @@ UpBlock::UpBlock(const Config& c, std::size_t index) {
 }
 
 at::Tensor UpBlock::forward(at::Tensor x, const at::Tensor& time, const at::Tensor& context,
-                            std::vector<at::Tensor>& skips) const {
+                            std::vector<at::Tensor>& skips, bool checkpointing) const {
   for (std::size_t i = 0; i < resnets_.size(); ++i) {
-    x = resnets_[i]->forward(at::cat({x, skips.back()}, 1), time);
+    x = run(resnets_[i], at::cat({x, skips.back()}, 1), time, checkpointing);
     skips.pop_back();
-    if (!attentions_.empty()) x = attentions_[i]->forward(x, context);
+    if (!attentions_.empty()) x = attentions_[i]->forward(x, context, checkpointing);
   }
   // The size of the next skip: twice the size, or one less where the way down rounded up.
   return upsampler_ ? upsampler_->forward(x, skips.back().size(2), skips.back().size(3)) : x;

@@ -30,9 +30,9 @@ class TimestepEmbedding : public nn::Module {
 class DownBlock : public nn::Module {
  public:
   DownBlock(const Config& config, std::size_t index);
-  /// Appends each resnet's output, and the downsampled one, to `skips`.
+  /// Appends each resnet's output, and the downsampled one, to `skips`. `checkpointing`: see Input.
   at::Tensor forward(at::Tensor x, const at::Tensor& time, const at::Tensor& context,
-                     std::vector<at::Tensor>& skips) const;
+                     std::vector<at::Tensor>& skips, bool checkpointing = false) const;
 
  private:
   std::vector<std::shared_ptr<nn::ResnetBlock2D>> resnets_;
@@ -44,7 +44,7 @@ class DownBlock : public nn::Module {
 class MidBlock : public nn::Module {
  public:
   explicit MidBlock(const Config& config, bool attention = true);
-  at::Tensor forward(at::Tensor x, const at::Tensor& time, const at::Tensor& context) const;
+  at::Tensor forward(at::Tensor x, const at::Tensor& time, const at::Tensor& context, bool checkpointing = false) const;
 
  private:
   std::shared_ptr<nn::ResnetBlock2D> first_, second_;
@@ -57,7 +57,7 @@ class UpBlock : public nn::Module {
   UpBlock(const Config& config, std::size_t index);
   /// Takes its skips off the end of `skips`.
   at::Tensor forward(at::Tensor x, const at::Tensor& time, const at::Tensor& context,
-                     std::vector<at::Tensor>& skips) const;
+                     std::vector<at::Tensor>& skips, bool checkpointing = false) const;
 
  private:
   std::vector<std::shared_ptr<nn::ResnetBlock2D>> resnets_;

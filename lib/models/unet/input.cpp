@@ -26,6 +26,7 @@ Input Input::rows(std::int64_t begin, std::int64_t count) const {
   part.text_embeds = of(text_embeds);
   part.guidance = of(guidance);
   part.mid_residual = of(mid_residual);
+  part.checkpointing = checkpointing;
   for (const auto& residual : down_residuals) part.down_residuals.push_back(of(residual));
   return part;
 }

@@ -24,6 +24,8 @@ struct Input {
   /// caller who gives every picture its own run (1, or 2 with both halves of guidance side by side: rows 2k and 2k + 1)
   /// gets the same bits whatever the batch.
   std::int64_t rows_together = 0;
+  /// For training: keep only what resnets and transformer blocks are given, and compute them again in the backward pass.
+  bool checkpointing = false;
 
   /// Rows `begin` to `begin + count` of everything.
   Input rows(std::int64_t begin, std::int64_t count) const;

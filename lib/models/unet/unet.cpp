@@ -43,13 +43,13 @@ at::Tensor UNet::forward_rows(const Input& in) const {
   // With channels last pixels are rows: attention needs no copies, and convolutions are faster.
   x = conv_in_->forward(x.contiguous(at::MemoryFormat::ChannelsLast));  // (B, channels, H, W)
   std::vector<at::Tensor> skips{x};
-  for (const auto& block : down_blocks_) x = block->forward(x, time, in.context, skips);
+  for (const auto& block : down_blocks_) x = block->forward(x, time, in.context, skips, in.checkpointing);
   want(in.down_residuals.empty() || in.down_residuals.size() == skips.size(),
        fmt::format("the UNet has {} skips, the ControlNet gives {}", skips.size(), in.down_residuals.size()));
   for (std::size_t i = 0; i < in.down_residuals.size(); ++i) skips[i] = skips[i] + in.down_residuals[i];
-  x = mid_block_->forward(x, time, in.context);
+  x = mid_block_->forward(x, time, in.context, in.checkpointing);
   if (in.mid_residual.defined()) x = x + in.mid_residual;
-  for (const auto& block : up_blocks_) x = block->forward(x, time, in.context, skips);
+  for (const auto& block : up_blocks_) x = block->forward(x, time, in.context, skips, in.checkpointing);
   x = nn::activate(config_.activation, conv_norm_out_->forward(x));
   return conv_out_->forward(x).contiguous();  // (B, out_channels, H, W)
 }

@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <cstring>
 #include <numeric>
-#include <random>
 #include <set>
 #include <utility>
 
@@ -16,9 +15,9 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"
-#include "base/seed.h"
 #include "base/sha256.h"
 #include "base/stop.h"
+#include "train/draws.h"
 
 namespace atelier::train::text_data {
 namespace {
@@ -59,22 +58,6 @@ std::string read_at(int descriptor, std::uint64_t offset, std::size_t size, cons
 }
 
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\n") == std::string_view::npos; }
-
-/// One sequence of numbers for each purpose and epoch, the same on every platform.
-base::Generator generator_of(std::uint64_t seed, std::int64_t epoch, std::uint64_t purpose) {
-  std::seed_seq parts{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
-                      static_cast<std::uint32_t>(epoch), static_cast<std::uint32_t>(purpose)};
-  return base::Generator(parts);
-}
-
-/// Fisher and Yates; std::shuffle differs between libraries.
-template <class T>
-void shuffle(std::vector<T>& items, base::Generator generator) {
-  for (std::size_t i = items.size(); i > 1; --i) {
-    const auto j = static_cast<std::size_t>(base::uniform(generator) * static_cast<double>(i));
-    std::swap(items[i - 1], items[std::min(j, i - 1)]);
-  }
-}
 
 }  // namespace
 

@@ -16,6 +16,7 @@
 #include "cli/jobs.h"
 #include "cli/output.h"
 #include "cli/plan.h"
+#include "cli/preset_option.h"
 #include "cli/records.h"
 #include "cli/validators.h"
 
@@ -176,6 +177,7 @@ int main(int argc, char** argv) {
   return cli::run_main(argc, argv, "test-tool", "Echoes what it is told, as the tests want it.", [](CLI::App& app) {
     auto options = std::make_shared<Options>();
     define_flags(app, *options);
+    cli::add_preset_option(app);
     return [options] { return options->common.jobs.empty() ? run_once(*options) : run_jobs(*options); };
   });
 }

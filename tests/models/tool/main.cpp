@@ -3,6 +3,8 @@
 // Puts a new adapter of the configuration CONFIG (an adapter_config.json) on the Gemma in the folder BASE, gives it random
 // numbers, and writes to the folder OUTPUT the adapter, the model with the adapter in its weights (OUTPUT/merged), and
 // logits.safetensors, the f32 `logits` (n, vocab) of the token ids TOKENS ("5,7,9").
+//
+// Makes LoRA files for scripts/check-loras: adapter-test-tool lora MODEL LAYOUT KIND OUTPUT (see lora.h).
 #include <cstdio>
 #include <sstream>
 #include <string>
@@ -14,6 +16,7 @@
 
 #include "base/error.h"
 #include "io/safetensors.h"
+#include "lora.h"
 #include "models/adapters/peft.h"
 #include "models/gemma/names.h"
 #include "pipelines/model_folder.h"
@@ -63,12 +66,19 @@ void run(const std::string& base_folder, const std::string& config_file, const s
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 5) {
-    std::fputs("usage: adapter-test-tool BASE CONFIG OUTPUT TOKENS\n", stderr);
+  const bool lora = argc == 6 && std::string(argv[1]) == "lora";
+  if (argc != 5 && !lora) {
+    std::fputs(
+        "usage: adapter-test-tool BASE CONFIG OUTPUT TOKENS\n"
+        "       adapter-test-tool lora MODEL LAYOUT KIND OUTPUT\n",
+        stderr);
     return 64;
   }
   try {
-    run(argv[1], argv[2], argv[3], ids_of(argv[4]));
+    if (lora)
+      make_lora(argv[2], argv[3], argv[4], argv[5]);
+    else
+      run(argv[1], argv[2], argv[3], ids_of(argv[4]));
   } catch (const base::Error& error) {
     std::fprintf(stderr, "adapter-test-tool: error: %s\n", error.what());
     return static_cast<int>(error.code());

@@ -1,17 +1,17 @@
-#include "cli/toml.h"
+#include "base/toml.h"
 
 #include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <set>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
 
-namespace atelier::cli {
-
-using base::Json;
+namespace atelier::base {
 
 namespace {
 
@@ -33,20 +33,25 @@ void append_utf8(std::string& out, std::uint32_t c) {
 
 class TomlParser {
  public:
-  TomlParser(std::string_view text, const std::string& name) : text_(text), name_(name) {
+  TomlParser(std::string_view text, const std::string& name, TomlTables tables)
+      : text_(text), name_(name), tables_(tables) {
     if (text_.starts_with("\xEF\xBB\xBF")) at_ = 3;
   }
 
   Json document() {
-    Json object = Json::object();
+    Json root = Json::object();
+    Json* table = &root;  // stays valid while nothing above it is added to, and headers look it up anew
     for (skip_blank_lines(); !end(); skip_blank_lines()) {
-      if (peek() == '[') fail("tables are not used here: write one `flag = value` per line");
+      if (peek() == '[') {
+        table = &open_table(root);
+        continue;
+      }
       const std::string key = parse_key();
-      if (object.contains(key)) fail(fmt::format("\"{}\" is there twice", key));
-      object[key] = value(0);
+      if (table->contains(key)) fail(fmt::format("\"{}\" is there twice", key));
+      (*table)[key] = value(0);
       end_of_line();
     }
-    return object;
+    return root;
   }
 
  private:
@@ -54,7 +59,7 @@ class TomlParser {
   char peek(std::size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
 
   [[noreturn]] void fail(const std::string& what) const {
-    throw base::Error(base::ExitCode::data, fmt::format("{}: line {}: {}", name_, line_, what));
+    throw Error(ExitCode::data, fmt::format("{}: line {}: {}", name_, line_, what));
   }
 
   char take() {
@@ -90,13 +95,61 @@ class TomlParser {
     if (!end() && take() != '\n') fail("one `flag = value` per line; something follows the value");
   }
 
-  std::string parse_key() {
-    std::string key;
-    if (peek() == '"' || peek() == '\'') {
-      key = parse_string();
-    } else {
-      while (std::isalnum(static_cast<unsigned char>(peek())) || peek() == '-' || peek() == '_') key += take();
+  /// `[a.b]` or `[[a.b]]`: the table that the lines below it are for. Of an array of tables that is the last one.
+  Json& open_table(Json& root) {
+    if (tables_ == TomlTables::refused) fail("tables are not used here: write one `flag = value` per line");
+    take();
+    const bool of_array = peek() == '[';
+    if (of_array) take();
+    const std::vector<std::string> names = table_names();
+    for (int i = 0; i < (of_array ? 2 : 1); ++i, take())
+      if (peek() != ']') fail("a table's name must end in a bracket");
+    end_of_line();
+    Json* at = &root;
+    std::string place;  // every array's index in it, so that each of its tables can have tables of its own
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const bool last = i + 1 == names.size();
+      if (!at->contains(names[i])) (*at)[names[i]] = last && of_array ? Json::array() : Json::object();
+      at = &(*at)[names[i]];
+      place += fmt::format("/{}", names[i]);
+      if (last && of_array) {
+        if (!at->is_array() || (!at->empty() && !at->front().is_object()))
+          fail(fmt::format("\"{}\" is no array of tables", names[i]));
+        at->push_back(Json::object());
+      }
+      if (at->is_array()) {
+        if (at->empty() || !at->back().is_object()) fail(fmt::format("\"{}\" is no table", names[i]));
+        place += fmt::format("/{}", at->size());
+        at = &at->back();
+      }
+      if (!at->is_object()) fail(fmt::format("\"{}\" is no table", names[i]));
     }
+    if (!of_array && !opened_.insert(place).second) fail(fmt::format("the table \"{}\" is there twice", names.back()));
+    return *at;
+  }
+
+  std::vector<std::string> table_names() {
+    std::vector<std::string> names;
+    for (;;) {
+      skip_blanks();
+      names.push_back(bare_or_quoted());
+      if (names.back().empty()) fail("a table's name is missing");
+      if (names.size() > static_cast<std::size_t>(kMaxDepth)) fail("tables are nested too deep");
+      skip_blanks();
+      if (peek() != '.') return names;
+      take();
+    }
+  }
+
+  std::string bare_or_quoted() {
+    if (peek() == '"' || peek() == '\'') return parse_string();
+    std::string key;
+    while (std::isalnum(static_cast<unsigned char>(peek())) || peek() == '-' || peek() == '_') key += take();
+    return key;
+  }
+
+  std::string parse_key() {
+    const std::string key = bare_or_quoted();
     skip_blanks();
     if (peek() == '.') fail("dotted keys are not used here");
     if (key.empty() || peek() != '=') fail("expected `flag = value`");
@@ -255,12 +308,16 @@ class TomlParser {
 
   std::string_view text_;
   const std::string& name_;
+  TomlTables tables_;
+  std::set<std::string> opened_;  // places of [tables]
   std::size_t at_ = 0;
   int line_ = 1;
 };
 
 }  // namespace
 
-Json parse_toml(std::string_view text, const std::string& name) { return TomlParser(text, name).document(); }
+Json parse_toml(std::string_view text, const std::string& name, TomlTables tables) {
+  return TomlParser(text, name, tables).document();
+}
 
-}  // namespace atelier::cli
+}  // namespace atelier::base

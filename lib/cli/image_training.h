@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "cli/image_trainee.h"
+#include "train/image/dataset.h"
+#include "train/loop.h"
+
+namespace atelier::cli {
+
+/// --seed, or that of the run that is gone on with, so that the same command without one goes on with it; else a new one. Noted
+/// for --manifest.
+std::uint64_t choose_image_seed(const ImageTrainOptions& options);
+
+/// A training of an image model as sd-train-lora and sd-dreambooth make it.
+struct ImageTraining {
+  const ImageTrainOptions& options;
+  const ImageTraineeFiles& files;
+  ImageTrainee& trainee;
+  std::shared_ptr<train::image::ImageDataset> data;
+  std::uint64_t seed = 0;
+  std::string cache_folder;         ///< where latents and embeddings of captions are kept; "": they are not
+  std::int64_t sample_width = 512, sample_height = 512;
+  base::Json settings;              ///< what must be equal for a resume besides model, data and image_train_settings
+  /// Adds the tool's own files to a checkpoint that is being written; may be empty.
+  std::function<void(const std::string& folder)> write_checkpoint;
+};
+
+/// What became of it, and what it was told.
+struct ImageTrainingResult {
+  train::RunResult run;
+  train::LoopOptions loop;
+};
+
+/// Fills the caches, trains into run_folder(options), and puts what is to be written into the trainee: the averaged weights where
+/// there are, else the last ones. Timings go to the record. Errors as train::train.
+ImageTrainingResult run_image_training(const ImageTraining& training);
+
+}  // namespace atelier::cli
