@@ -22,7 +22,7 @@ LOW_PART = 0.9       # of the training computes in bfloat16, which takes two thi
 NOISY = 1.4          # above 1 the noisy end of the schedule is seen more often
 DROPPED = 0.1        # captions left out, for guidance
 # The last stage: what the UNet says at TAUGHT comes out at the GUIDANCE that everybody uses without a thought.
-GUIDANCE, TAUGHT, GUIDANCE_STEPS, GUIDANCE_BATCH, GUIDED = 7.5, 3.0, 1500, 16, 0.1
+GUIDANCE, TAUGHT, GUIDANCE_STEPS, GUIDANCE_BATCH, GUIDED = 7.5, 3.0, 500, 16, 0.1
 LOOKING, LOOKING_PART = 0.1, 0.5  # weight of the loss of sd_look at first, and the part of the training in which it falls to nothing
 
 
