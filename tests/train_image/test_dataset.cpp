@@ -4,6 +4,7 @@
 #include <numeric>
 #include <set>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/equal.h>
 #include <fmt/format.h>
 
