@@ -25,6 +25,6 @@ samples() {
 python3 "$here/pictures.py" draw "$dir/pictures"
 before=$(samples "$dir/before")
 "$bin/sd-train-lora" --quiet --data "$dir/pictures" --output "$dir/bullseye.safetensors" --rank 16 --targets all \
-  --train-text-encoder --steps 300 --batch-size 4 --unet-lr 1e-3 --te-lr 1e-3 --cache-latents --precision fp32 --seed 1 "$@"
+  --train-text-encoder --steps 500 --batch-size 4 --unet-lr 1e-3 --te-lr 1e-3 --cache-latents --precision fp32 --seed 1 "$@"
 after=$(samples "$dir/after" --lora "$dir/bullseye.safetensors" --strict)
 echo "bullseyes: $before before, $after after; $SECONDS s"
