@@ -14,6 +14,7 @@
 #include "models/seeded.h"
 #include "models/unet/unet.h"
 #include "models/vae/autoencoder.h"
+#include "support/doctest_last.h"
 
 namespace atelier::test {
 namespace {
@@ -169,6 +170,14 @@ std::vector<Json> json_lines(const std::string& text) {
   std::vector<Json> all;
   for (const std::string& line : lines_of(text)) all.push_back(base::parse_json(line, "stdout"));
   return all;
+}
+
+Json one_record(const Result& result) {
+  CAPTURE(result.err);
+  REQUIRE(result.code == 0);
+  const auto lines = json_lines(result.out);
+  REQUIRE(lines.size() == 1);
+  return lines[0];
 }
 
 }  // namespace atelier::test

@@ -41,5 +41,7 @@ void write_tensors(const std::string& path, const std::map<std::string, at::Tens
 Result image_tool(const std::string& tool, const std::string& model, const std::vector<std::string>& args,
                   const std::string& input = {});
 std::vector<base::Json> json_lines(const std::string& text);
+/// The one record of a tool that succeeded.
+base::Json one_record(const Result& result);
 
 }  // namespace atelier::test

@@ -91,12 +91,6 @@ Result txt2img(const std::vector<std::string>& more, const std::string& model = 
   return image_tool("sd-txt2img", model, args);
 }
 
-Json one_record(const Result& result) {
-  const auto lines = json_lines(result.out);
-  REQUIRE(lines.size() == 1);
-  return lines[0];
-}
-
 std::string control(const std::string& name, const std::string& picture = "control.png",
                     const std::string& scale = "") {
   return tiny_control(name) + ":" + data(picture) + scale;

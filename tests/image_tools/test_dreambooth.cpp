@@ -51,14 +51,6 @@ Result dreambooth(const std::vector<std::string>& args, const std::string& model
   return image_tool("sd-dreambooth", model, args);
 }
 
-Json record_of(const Result& result) {
-  CAPTURE(result.err);
-  REQUIRE(result.code == 0);
-  const auto lines = json_lines(result.out);
-  REQUIRE(lines.size() == 1);
-  return lines[0];
-}
-
 void check_refused(const Result& result, int code, const std::string& part) {
   CAPTURE(result.err);
   CHECK(result.code == code);
@@ -81,7 +73,7 @@ std::string picture_of(const Subject& s, const std::string& model, std::vector<s
 TEST_CASE("class pictures are drawn first, only those that are missing, and the same whatever was there") {
   const Subject s;
   const Json first =
-      record_of(dreambooth(s.args("a.safetensors", {"--method", "lora", "--class-images", s.file("class")})));
+      one_record(dreambooth(s.args("a.safetensors", {"--method", "lora", "--class-images", s.file("class")})));
   CHECK(first["class_pictures_drawn"] == 4);
   CHECK(first["class_pictures"] == 4);
   CHECK(first["pictures"] == 3);
@@ -90,7 +82,7 @@ TEST_CASE("class pictures are drawn first, only those that are missing, and the 
   CHECK(!third.empty());
   std::filesystem::remove(s.file("class/class-00002.png"));
   const Json again =
-      record_of(dreambooth(s.args("b.safetensors", {"--method", "lora", "--class-images", s.file("class")})));
+      one_record(dreambooth(s.args("b.safetensors", {"--method", "lora", "--class-images", s.file("class")})));
   CHECK(again["class_pictures_drawn"] == 1);
   CHECK(s.folder.read("class/class-00002.png") == third);
   const auto a = io::read_tensors(s.file("a.safetensors")), b = io::read_tensors(s.file("b.safetensors"));
@@ -100,7 +92,7 @@ TEST_CASE("class pictures are drawn first, only those that are missing, and the 
   std::filesystem::remove(s.file("class/class-00003.png"));
   std::filesystem::copy(s.file("own/0.png"), s.file("class/my own.png"));
   const Json own =
-      record_of(dreambooth(s.args("c.safetensors", {"--method", "lora", "--class-images", s.file("class")})));
+      one_record(dreambooth(s.args("c.safetensors", {"--method", "lora", "--class-images", s.file("class")})));
   CHECK(own["class_pictures_drawn"] == 0);
   CHECK(own["class_pictures"] == 4);
   check_refused(
@@ -111,7 +103,7 @@ TEST_CASE("class pictures are drawn first, only those that are missing, and the 
 TEST_CASE("full: a diffusers folder that the tools load, and that draws otherwise than before") {
   const Subject s;
   const std::string before = picture_of(s, tiny_model("sd15"));
-  const Json record = record_of(dreambooth(
+  const Json record = one_record(dreambooth(
       s.args("model", {"--unet-lr", "1e-3", "--te-lr", "1e-3", "--train-text-encoder", "--drift-report", "2"})));
   CHECK(record["method"] == "full");
   CHECK(record["drift"]["pictures"] == 2);
@@ -124,7 +116,7 @@ TEST_CASE("full: a diffusers folder that the tools load, and that draws otherwis
   const auto trained = io::read_tensors(s.file("model/unet/diffusion_pytorch_model.safetensors"));
   CHECK(origin.size() == trained.size());
   // The same command again leaves it alone; another one does not take its place.
-  CHECK(record_of(dreambooth(s.args(
+  CHECK(one_record(dreambooth(s.args(
             "model", {"--unet-lr", "1e-3", "--te-lr", "1e-3", "--train-text-encoder"})))["end"] == "was_finished");
   check_refused(dreambooth(s.args("model", {"--run-dir", s.file("other.run")})), 73, "holds a model, and no run of it");
 }
@@ -132,7 +124,7 @@ TEST_CASE("full: a diffusers folder that the tools load, and that draws otherwis
 TEST_CASE("without prior preservation there are no class pictures; several templates") {
   const Subject s;
   const Json record =
-      record_of(dreambooth(s.args("a.safetensors", {"--method", "lora", "--prior-weight", "0", "--template", "{token}",
+      one_record(dreambooth(s.args("a.safetensors", {"--method", "lora", "--prior-weight", "0", "--template", "{token}",
                                                     "--template", "the {token} {class}"})));
   CHECK(record["class_pictures"] == 0);
   CHECK(!std::filesystem::exists(s.file("a.run/class")));
@@ -147,13 +139,13 @@ TEST_CASE("steps and rates follow from the number of pictures") {
   args.erase(steps, steps + 2);
   const Result result = dreambooth(args);
   CHECK(contains(result.err, "3 pictures: 30 steps at a rate of 0.0001"));
-  CHECK(record_of(result)["steps"] == 30);
+  CHECK(one_record(result)["steps"] == 30);
 }
 
 TEST_CASE("the token check") {
   const Subject s;
   const Result result = dreambooth({"--token", "cat", "--check-token", "--json"});
-  const Json record = record_of(result);
+  const Json record = one_record(result);
   CHECK(record["token"] == "cat");
   CHECK(record["pieces"].size() >= 1);
   CHECK(record.contains("suggestions"));

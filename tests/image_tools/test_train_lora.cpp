@@ -52,14 +52,6 @@ class Pictures {
 
 Result train(const std::string& model, const std::vector<std::string>& args) { return image_tool("sd-train-lora", model, args); }
 
-Json one_record(const Result& result) {
-  CAPTURE(result.err);
-  REQUIRE(result.code == 0);
-  const auto lines = json_lines(result.out);
-  REQUIRE(lines.size() == 1);
-  return lines[0];
-}
-
 void check_refused(const Result& result, int code, const std::string& part) {
   CAPTURE(result.err);
   CHECK(result.code == code);

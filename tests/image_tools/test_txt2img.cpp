@@ -29,12 +29,6 @@ Result txt2img(const std::vector<std::string>& more, const std::string& input = 
   return image_tool("sd-txt2img", model, args, input);
 }
 
-Json one_record(const Result& result) {
-  const auto lines = json_lines(result.out);
-  REQUIRE(lines.size() == 1);
-  return lines[0];
-}
-
 }  // namespace
 
 TEST_CASE("a prompt gives a picture, its path on stdout, and the same bytes again") {
