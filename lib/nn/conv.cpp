@@ -14,7 +14,6 @@
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/mish.h>
 #include <ATen/ops/relu.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <fmt/format.h>
@@ -160,16 +159,6 @@ LayerNorm::LayerNorm(std::int64_t size, double eps) : eps_(eps) {
 
 at::Tensor LayerNorm::forward(const at::Tensor& x) const {
   return at::layer_norm(x, {weight.size(0)}, weight, bias, eps_);
-}
-
-at::Tensor multi_head_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads,
-                                bool causal) {
-  const auto split = [&](const at::Tensor& x) {  // (B, L, heads d) -> (B, heads, L, d)
-    return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
-  };
-  const auto y =
-      at::scaled_dot_product_attention(split(q), split(k), split(v), /*attn_mask=*/{}, /*dropout_p=*/0.0, causal);
-  return y.transpose(1, 2).reshape({q.size(0), q.size(1), q.size(2)});  // (B, L, heads d)
 }
 
 at::Tensor join_rows(const std::vector<at::Tensor>& parts) { return at::cat(parts, 0); }

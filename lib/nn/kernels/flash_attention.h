@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+
+#include "nn/kernels/kernels.h"
+
+namespace atelier::nn::kernels {
+
+/// softmax(q k^T scale) v for whole sequences without materialised scores (FlashAttention's online softmax, arXiv:2205.14135).
+/// Tensors are (batch, tokens, heads head_dim) with unit stride within a token; strides count elements.
+struct FlashArgs {
+  struct Side {
+    const void* data;
+    std::int64_t batch_stride, token_stride;
+  };
+
+  Type type;
+  Side q, k, v;
+  void* out;  ///< (batch, queries, heads head_dim), contiguous
+  std::int64_t batch, heads, queries, keys, head_dim;
+  float scale;  ///< above 0
+};
+
+/// The kernels of one instruction set for one type. A query's result depends on its own row, keys and values alone: not on the
+/// other queries, the batch, or the threads.
+struct FlashKernels {
+  /// Elements of f32 that one (batch, head) takes packed; 64-byte aligned memory is wanted.
+  std::int64_t (*packed_size)(const FlashArgs&);
+  /// Elements of f32 that one thread needs to compute.
+  std::int64_t (*scratch_size)(const FlashArgs&);
+  /// Brings keys and values of one (batch, head) into the order in which they are read.
+  void (*pack)(const FlashArgs&, std::int64_t batch, std::int64_t head, float* packed);
+  /// Queries [begin, end) of one (batch, head); the bounds are multiples of flash_queries but for the last.
+  void (*attend)(const FlashArgs&, std::int64_t batch, std::int64_t head, const float* packed, std::int64_t begin,
+                 std::int64_t end, float* scratch);
+};
+
+inline constexpr std::int64_t flash_queries = 48;  ///< that share one pass over keys and values
+
+/// For this processor (and ATELIER_ISA, as table() takes it); null where it has none: then LibTorch's own serve.
+const FlashKernels* flash_kernels(Type type);
+/// Of a table by name, or null.
+const FlashKernels* find_flash_kernels(const char* table_name, Type type);
+
+}  // namespace atelier::nn::kernels

@@ -1,0 +1,264 @@
+#pragma once
+
+// Flash attention over AVX-512 registers, written once over an element type E and compiled per instruction set. As in impl.h,
+// everything is in an unnamed namespace and no standard header with inline functions is included.
+//
+// E supplies: `type` (of memory), `pair` (elements that one lane of a register multiplies at once: 1 or 2), `degree` of the
+// polynomial of e^x, step(acc, a, b) = acc + a b with a the pair at an address for all lanes and b a register of 16 pairs,
+// put(type*, __m512) storing 16 numbers.
+
+#include <immintrin.h>
+
+#include "nn/kernels/flash_attention.h"
+
+namespace atelier::nn::kernels {
+namespace {
+
+constexpr std::int64_t lanes = 16, key_block = 256, chunk = 64;
+
+inline std::int64_t up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+/// 2^x for x <= 0, down to 2^-126; NaN stays NaN. Polynomials of least relative error on [-1/2, 1/2] with 1 at 0: 3e-6 with degree 4,
+/// 1e-7 with degree 5.
+template <int degree>
+inline __m512 exp2(__m512 x) {
+  x = _mm512_max_ps(_mm512_set1_ps(-126.0F), x);  // the second operand where one is NaN
+  const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 f = _mm512_sub_ps(x, n);
+  __m512 p;
+  if constexpr (degree == 5) {
+    p = _mm512_set1_ps(1.326472690e-3F);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.671512661e-3F));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.550733744e-2F));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.402224208e-1F));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.931469776e-1F));
+  } else {
+    p = _mm512_set1_ps(9.582852867e-3F);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.590642492e-2F));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.402409862e-1F));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.931241934e-1F));
+  }
+  return _mm512_scalef_ps(_mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0F)), n);
+}
+
+/// Sizes of one (batch, head), in elements of E::type but for scores and sums (f32).
+template <class E>
+struct FlashShape {
+  std::int64_t depth;      ///< pairs of a key
+  std::int64_t registers;  ///< that hold one row of values
+  std::int64_t keys;       ///< with padding
+  std::int64_t value_at;   ///< where values begin behind the keys
+
+  explicit FlashShape(const FlashArgs& a)
+      : depth(a.head_dim / E::pair), registers(up(a.head_dim, lanes) / lanes), keys(up(a.keys, chunk)),
+        value_at(keys * a.head_dim) {}
+  std::int64_t elements() const { return value_at + keys * registers * lanes; }
+  std::int64_t width() const { return registers * lanes; }
+};
+
+/// Keys: chunks of 64, within one the pairs in order, each for all 64 keys. Values: E::pair keys side by side, 16 lanes at a time.
+/// What pads is 0.
+template <class E>
+inline void flash_pack(const FlashArgs& a, std::int64_t batch, std::int64_t head, float* packed) {
+  using T = typename E::type;
+  const FlashShape<E> shape(a);
+  const auto row = [&](const FlashArgs::Side& side, std::int64_t token) {
+    return static_cast<const T*>(side.data) + batch * side.batch_stride + token * side.token_stride + head * a.head_dim;
+  };
+  T* keys = reinterpret_cast<T*>(packed);
+  for (std::int64_t key = 0; key < shape.keys; ++key) {
+    T* to = keys + key / chunk * chunk * a.head_dim + key % chunk * E::pair;
+    const T* from = row(a.k, key);
+    for (std::int64_t d = 0; d < shape.depth; ++d)
+      for (int i = 0; i < E::pair; ++i) to[d * chunk * E::pair + i] = key < a.keys ? from[d * E::pair + i] : T{};
+  }
+  T* values = keys + shape.value_at;
+  for (std::int64_t key = 0; key < shape.keys; ++key) {
+    T* to = values + key / E::pair * E::pair * shape.width() + key % E::pair;
+    const T* from = row(a.v, key);
+    for (std::int64_t d = 0; d < shape.width(); ++d)
+      to[d * E::pair] = key < a.keys && d < a.head_dim ? from[d] : T{};
+  }
+}
+
+/// c (+)= a b for R rows of a and N registers of columns. Strides count elements: `a_stride` of E::type, `b_step` of E::type from
+/// one pair to the next, `c_stride` of f32.
+template <class E, int R, int N, bool add>
+inline void flash_tile(const typename E::type* a, std::int64_t a_stride, const typename E::type* b, std::int64_t b_step,
+                       std::int64_t depth, float* c, std::int64_t c_stride) {
+  __m512 acc[R][N];
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n) acc[r][n] = add ? _mm512_loadu_ps(c + r * c_stride + n * lanes) : _mm512_setzero_ps();
+  for (std::int64_t d = 0; d < depth; ++d) {
+    __m512 row[N];
+    for (int n = 0; n < N; ++n) row[n] = _mm512_loadu_ps(reinterpret_cast<const float*>(b + n * lanes * E::pair));
+    for (int r = 0; r < R; ++r)
+      for (int n = 0; n < N; ++n) acc[r][n] = E::step(acc[r][n], a + r * a_stride + d * E::pair, row[n]);
+    b += b_step;
+  }
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n) _mm512_storeu_ps(c + r * c_stride + n * lanes, acc[r][n]);
+}
+
+template <class E, int N, bool add>
+inline void flash_rows(int rows, const typename E::type* a, std::int64_t a_stride, const typename E::type* b,
+                       std::int64_t b_step, std::int64_t depth, float* c, std::int64_t c_stride) {
+  constexpr int most = N <= 3 ? 8 : N == 4 ? 6 : 5;  // accumulators, a row of b and a pair of a fit 32 registers
+  while (rows > 0) {
+    const int now = rows < most ? rows : most;
+    switch (now) {
+      case 8: flash_tile<E, most < 8 ? most : 8, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
+      case 7: flash_tile<E, most < 7 ? most : 7, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
+      case 6: flash_tile<E, most < 6 ? most : 6, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
+      case 5: flash_tile<E, 5, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
+      case 4: flash_tile<E, 4, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
+      case 3: flash_tile<E, 3, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
+      case 2: flash_tile<E, 2, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
+      default: flash_tile<E, 1, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
+    }
+    rows -= now;
+    a += now * a_stride;
+    c += now * c_stride;
+  }
+}
+
+/// c (rows, 16 registers) (+)= a b, the columns in tiles of at most five registers.
+template <class E, bool add>
+inline void flash_product(int rows, std::int64_t registers, const typename E::type* a, std::int64_t a_stride,
+                          const typename E::type* b, std::int64_t b_step, std::int64_t depth, float* c,
+                          std::int64_t c_stride) {
+  std::int64_t tiles = (registers + 4) / 5;
+  for (; registers > 0; --tiles) {
+    const std::int64_t now = (registers + tiles - 1) / tiles;
+    switch (now) {
+      case 5: flash_rows<E, 5, add>(rows, a, a_stride, b, b_step, depth, c, c_stride); break;
+      case 4: flash_rows<E, 4, add>(rows, a, a_stride, b, b_step, depth, c, c_stride); break;
+      case 3: flash_rows<E, 3, add>(rows, a, a_stride, b, b_step, depth, c, c_stride); break;
+      case 2: flash_rows<E, 2, add>(rows, a, a_stride, b, b_step, depth, c, c_stride); break;
+      default: flash_rows<E, 1, add>(rows, a, a_stride, b, b_step, depth, c, c_stride); break;
+    }
+    registers -= now;
+    b += now * lanes * E::pair;
+    c += now * lanes;
+  }
+}
+
+/// Buffers of one thread.
+template <class E>
+struct FlashScratch {
+  float *scores, *sums, *top, *total;
+  typename E::type* weights;
+
+  static std::int64_t size(const FlashShape<E>& shape) {
+    return flash_queries * (2 * key_block + shape.width()) + 2 * up(flash_queries, lanes);
+  }
+  FlashScratch(const FlashShape<E>& shape, float* at)
+      : scores(at), sums(scores + flash_queries * key_block), top(sums + flash_queries * shape.width()),
+        total(top + up(flash_queries, lanes)),
+        weights(reinterpret_cast<typename E::type*>(total + up(flash_queries, lanes))) {}
+};
+
+/// One row's scores of a block become weights relative to the largest score so far; earlier sums are scaled down to it.
+template <class E>
+inline void flash_weigh(const FlashShape<E>& shape, const FlashScratch<E>& s, int row, std::int64_t keys, float scale) {
+  float* scores = s.scores + row * key_block;
+  const std::int64_t padded = up(keys, chunk);
+  const __m512 least = _mm512_set1_ps(-__builtin_inff());
+  for (std::int64_t i = keys / lanes * lanes; i < padded; i += lanes) {  // keys that are none
+    const std::int64_t real = keys - i;
+    const auto mask = static_cast<__mmask16>(real <= 0 ? 0 : real >= lanes ? 0xffff : (1U << real) - 1);
+    _mm512_storeu_ps(scores + i, _mm512_mask_loadu_ps(least, mask, scores + i));
+  }
+  __m512 greatest = least;
+  for (std::int64_t i = 0; i < padded; i += lanes) greatest = _mm512_max_ps(greatest, _mm512_loadu_ps(scores + i));
+  const float before = s.top[row], here = _mm512_reduce_max_ps(greatest), top = here > before ? here : before;
+  const __m512 unit = _mm512_set1_ps(scale), shift = _mm512_set1_ps(-top * scale);
+  __m512 total = _mm512_setzero_ps();
+  for (std::int64_t i = 0; i < padded; i += lanes) {
+    const __m512 e = exp2<E::degree>(_mm512_fmadd_ps(_mm512_loadu_ps(scores + i), unit, shift));
+    total = _mm512_add_ps(total, e);
+    E::put(s.weights + row * key_block + i, e);
+  }
+  s.top[row] = top;
+  if (top == before) {
+    s.total[row] += _mm512_reduce_add_ps(total);
+    return;
+  }
+  const float kept = _mm512_cvtss_f32(exp2<5>(_mm512_set1_ps((before - top) * scale)));
+  s.total[row] = s.total[row] * kept + _mm512_reduce_add_ps(total);
+  float* sums = s.sums + row * shape.width();
+  for (std::int64_t i = 0; i < shape.width(); i += lanes)
+    _mm512_storeu_ps(sums + i, _mm512_mul_ps(_mm512_loadu_ps(sums + i), _mm512_set1_ps(kept)));
+}
+
+template <class E>
+inline void flash_block(const FlashArgs& a, std::int64_t batch, std::int64_t head, const float* packed,
+                        std::int64_t begin, int rows, const FlashScratch<E>& s) {
+  using T = typename E::type;
+  const FlashShape<E> shape(a);
+  const T* keys = reinterpret_cast<const T*>(packed);
+  const T* values = keys + shape.value_at;
+  const T* q = static_cast<const T*>(a.q.data) + batch * a.q.batch_stride + begin * a.q.token_stride + head * a.head_dim;
+  for (int r = 0; r < rows; ++r) {
+    s.top[r] = -3.0e38F;  // below every score that is a number, and no infinity: differences stay numbers
+    s.total[r] = 0;
+  }
+  for (std::int64_t i = 0; i < rows * shape.width(); ++i) s.sums[i] = 0;
+  const float scale = a.scale * 1.44269504F;  // powers of two
+  for (std::int64_t first = 0; first < a.keys; first += key_block) {
+    const std::int64_t count = a.keys - first < key_block ? a.keys - first : key_block;
+    for (std::int64_t at = 0; at < count; at += chunk) {
+      const std::int64_t left = count - at < chunk ? count - at : chunk;
+      flash_product<E, false>(rows, up(left, lanes) / lanes, q, a.q.token_stride, keys + (first + at) * a.head_dim,
+                              chunk * E::pair, shape.depth, s.scores + at, key_block);
+    }
+    for (int r = 0; r < rows; ++r) flash_weigh<E>(shape, s, r, count, scale);
+    flash_product<E, true>(rows, shape.registers, s.weights, key_block, values + first * shape.width(),
+                           shape.width() * E::pair, up(count, chunk) / E::pair, s.sums, shape.width());
+  }
+}
+
+template <class E>
+inline void flash_attend(const FlashArgs& a, std::int64_t batch, std::int64_t head, const float* packed,
+                         std::int64_t begin, std::int64_t end, float* scratch) {
+  using T = typename E::type;
+  const FlashShape<E> shape(a);
+  const FlashScratch<E> s(shape, scratch);
+  for (std::int64_t at = begin; at < end; at += flash_queries) {
+    const int rows = static_cast<int>(end - at < flash_queries ? end - at : flash_queries);
+    flash_block<E>(a, batch, head, packed, at, rows, s);
+    for (int r = 0; r < rows; ++r) {
+      T* out = static_cast<T*>(a.out) + ((batch * a.queries + at + r) * a.heads + head) * a.head_dim;
+      const __m512 inverse = _mm512_set1_ps(1.0F / s.total[r]);
+      for (std::int64_t i = 0; i < a.head_dim; i += lanes) {
+        const __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(s.sums + r * shape.width() + i), inverse);
+        if (a.head_dim - i >= lanes)
+          E::put(out + i, sum);
+        else
+          E::put_partial(out + i, sum, a.head_dim - i);
+      }
+    }
+  }
+}
+
+template <class E>
+struct Flash {
+  static std::int64_t packed_size(const FlashArgs& a) {
+    return up(FlashShape<E>(a).elements() * static_cast<std::int64_t>(sizeof(typename E::type)), 64) / 4;
+  }
+  static std::int64_t scratch_size(const FlashArgs& a) { return FlashScratch<E>::size(FlashShape<E>(a)); }
+  static constexpr FlashKernels make() { return {packed_size, scratch_size, flash_pack<E>, flash_attend<E>}; }
+};
+
+struct FlashFloat {
+  using type = float;
+  static constexpr int pair = 1, degree = 5;
+  static __m512 step(__m512 acc, const float* a, __m512 b) { return _mm512_fmadd_ps(_mm512_set1_ps(*a), b, acc); }
+  static void put(float* to, __m512 x) { _mm512_storeu_ps(to, x); }
+  static void put_partial(float* to, __m512 x, std::int64_t n) {
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1U << n) - 1), x);
+  }
+};
+
+}  // namespace
+}  // namespace atelier::nn::kernels

@@ -1,0 +1,178 @@
+// Flash attention against softmax in double precision, and its promise that rows do not depend on one another.
+#include "nn/kernels/flash_attention.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "base/seed.h"
+
+namespace {
+
+using namespace atelier::nn::kernels;
+
+bf16 to_bf16(float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return static_cast<bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+float to_float(bf16 x) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
+  float f;
+  std::memcpy(&f, &bits, 4);
+  return f;
+}
+
+struct Case {
+  std::int64_t batch, heads, queries, keys, dim;
+};
+
+/// Random q, k and v whose rows stand in one matrix of (tokens, 3 heads dim), as a joint projection leaves them.
+struct Problem {
+  Case c;
+  Type type;
+  std::int64_t tokens, row;
+  std::vector<float> f;
+  std::vector<bf16> h;
+
+  Problem(Case size, Type t, std::uint64_t seed)
+      : c(size), type(t), tokens(std::max(c.queries, c.keys)), row(3 * c.heads * c.dim), f(static_cast<std::size_t>(c.batch * tokens * row)),
+        h(f.size()) {
+    atelier::base::Generator generator(seed);
+    for (std::size_t i = 0; i < f.size(); ++i) {
+      h[i] = to_bf16(static_cast<float>(atelier::base::uniform(generator) * 6 - 3));
+      f[i] = to_float(h[i]);
+    }
+  }
+
+  const void* at(std::int64_t i) const { return type == Type::bfloat16 ? static_cast<const void*>(h.data() + i) : f.data() + i; }
+
+  FlashArgs args(void* out) const {
+    const auto side = [&](std::int64_t part) { return FlashArgs::Side{at(part * c.heads * c.dim), tokens * row, row}; };
+    return {.type = type,
+            .q = side(0),
+            .k = side(1),
+            .v = side(2),
+            .out = out,
+            .batch = c.batch,
+            .heads = c.heads,
+            .queries = c.queries,
+            .keys = c.keys,
+            .head_dim = c.dim,
+            .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.dim)))};
+  }
+
+  double value(std::int64_t part, std::int64_t b, std::int64_t token, std::int64_t head, std::int64_t d) const {
+    return f[static_cast<std::size_t>(((b * tokens + token) * 3 + part) * c.heads * c.dim + head * c.dim + d)];
+  }
+
+  std::vector<double> expected(std::int64_t b, std::int64_t head, std::int64_t query) const {
+    std::vector<double> scores(static_cast<std::size_t>(c.keys)), sums(static_cast<std::size_t>(c.dim));
+    for (std::int64_t k = 0; k < c.keys; ++k) {
+      double s = 0;
+      for (std::int64_t d = 0; d < c.dim; ++d) s += value(0, b, query, head, d) * value(1, b, k, head, d);
+      scores[static_cast<std::size_t>(k)] = s / std::sqrt(static_cast<double>(c.dim));
+    }
+    const double top = *std::max_element(scores.begin(), scores.end());
+    double total = 0;
+    for (std::int64_t k = 0; k < c.keys; ++k) {
+      const double e = std::exp(scores[static_cast<std::size_t>(k)] - top);
+      total += e;
+      for (std::int64_t d = 0; d < c.dim; ++d) sums[static_cast<std::size_t>(d)] += e * value(2, b, k, head, d);
+    }
+    for (double& sum : sums) sum /= total;
+    return sums;
+  }
+};
+
+/// (batch, queries, heads dim), computed in parts of `step` queries.
+std::vector<float> run(const FlashKernels& kernels, const Problem& p, std::int64_t step) {
+  const std::size_t n = static_cast<std::size_t>(p.c.batch * p.c.queries * p.c.heads * p.c.dim);
+  std::vector<float> f(n);
+  std::vector<bf16> h(n);
+  const FlashArgs args = p.args(p.type == Type::bfloat16 ? static_cast<void*>(h.data()) : f.data());
+  std::vector<float> packed(static_cast<std::size_t>(kernels.packed_size(args))), scratch(static_cast<std::size_t>(kernels.scratch_size(args)));
+  for (std::int64_t b = 0; b < p.c.batch; ++b)
+    for (std::int64_t head = 0; head < p.c.heads; ++head) {
+      kernels.pack(args, b, head, packed.data());
+      for (std::int64_t at = 0; at < p.c.queries; at += step)
+        kernels.attend(args, b, head, packed.data(), at, std::min(p.c.queries, at + step), scratch.data());
+    }
+  if (p.type == Type::bfloat16) std::transform(h.begin(), h.end(), f.begin(), to_float);
+  return f;
+}
+
+struct Kind {
+  const char* table;
+  Type type;
+  double tolerance;
+};
+const Kind kinds[] = {{"avx512", Type::float32, 1e-5}, {"avx512bf16", Type::float32, 1e-5}, {"avx512bf16", Type::bfloat16, 0.02}};
+
+TEST_CASE("flash attention is softmax attention") {
+  for (const Kind& kind : kinds) {
+    const FlashKernels* kernels = find_flash_kernels(kind.table, kind.type);
+    if (kernels == nullptr) continue;
+    for (const Case& c : {Case{2, 3, 70, 70, 40}, Case{1, 2, 5, 77, 64}, Case{1, 1, 49, 600, 80}, Case{1, 1, 100, 1, 160}, Case{2, 1, 48, 257, 2},
+                          Case{1, 1, 50, 90, 512}}) {
+      CAPTURE(kind.table);
+      CAPTURE(c.dim);
+      const Problem problem(c, kind.type, 5);
+      const auto found = run(*kernels, problem, c.queries);
+      double worst = 0;
+      for (std::int64_t b = 0; b < c.batch; ++b)
+        for (std::int64_t q = 0; q < c.queries; ++q)
+          for (std::int64_t head = 0; head < c.heads; ++head) {
+            const auto wanted = problem.expected(b, head, q);
+            for (std::int64_t d = 0; d < c.dim; ++d) {
+              const auto at = static_cast<std::size_t>(((b * c.queries + q) * c.heads + head) * c.dim + d);
+              worst = std::max(worst, std::abs(found[at] - wanted[static_cast<std::size_t>(d)]));
+            }
+          }
+      CHECK(worst < kind.tolerance);
+    }
+  }
+}
+
+TEST_CASE("a query's attention does not depend on the queries beside it") {
+  for (const Kind& kind : kinds) {
+    const FlashKernels* kernels = find_flash_kernels(kind.table, kind.type);
+    if (kernels == nullptr) continue;
+    const Problem whole({1, 2, 150, 300, 40}, kind.type, 7);
+    Problem fewer = whole;  // the same memory, the first queries only
+    fewer.c.queries = 61;
+    const auto all = run(*kernels, whole, 150), parts = run(*kernels, whole, flash_queries), first = run(*kernels, fewer, 61);
+    CHECK(all == parts);
+    CHECK(std::equal(first.begin(), first.end(), all.begin()));
+  }
+}
+
+TEST_CASE("scores far apart, and what is no number") {
+  for (const Kind& kind : kinds) {
+    const FlashKernels* kernels = find_flash_kernels(kind.table, kind.type);
+    if (kernels == nullptr) continue;
+    Problem problem({1, 1, 3, 300, 2}, kind.type, 9);
+    const auto set = [&](std::int64_t part, std::int64_t token, float x) {
+      for (std::int64_t d = 0; d < 2; ++d) {
+        const auto at = static_cast<std::size_t>((token * 3 + part) * 2 + d);
+        problem.f[at] = x;
+        problem.h[at] = to_bf16(x);
+      }
+    };
+    for (std::int64_t token = 0; token < 300; ++token) set(1, token, token == 290 ? 100.0F : -100.0F);
+    set(0, 0, 100.0F);    // one key takes all
+    set(0, 1, std::nanf(""));
+    set(2, 290, 0.75F);
+    const auto found = run(*kernels, problem, 3);
+    CHECK(found[0] == 0.75F);
+    CHECK(std::isnan(found[2]));
+    CHECK(std::isfinite(found[4]));
+  }
+}
+
+}  // namespace
