@@ -14,6 +14,7 @@
 #include "image/read.h"
 #include "image/resize.h"
 #include "image/shapes.h"
+#include "nn/packed_weight.h"
 #include "pipelines/latent_resize.h"
 #include "pipelines/pixels.h"
 #include "text/utf8.h"
@@ -268,6 +269,7 @@ void ImageJob::encode_prompts(const pipelines::ImageModel& model, const Embeddin
     else
       negative_ = pipelines::encode_prompt(model, without_tags(options_.negative.value_or("")), how, warnings);
   }
+  for (const auto& encoder : model.text_encoders) nn::release_pages(*encoder.network);  // not needed until the next prompt
   for (std::size_t i = 0; i < std::min<std::size_t>(warnings.size(), 4); ++i) base::log_warning(warnings[i]);
   if (warnings.size() > 4) base::log_warning(fmt::format("{} more brackets likewise", warnings.size() - 4));
   text_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

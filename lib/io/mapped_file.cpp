@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
+#include <mutex>
 #include <system_error>
 
 #include <fcntl.h>
@@ -17,6 +19,17 @@ namespace {
 
 base::Error unreadable(const std::string& path, const std::string& why) {
   return base::Error(base::ExitCode::no_input, fmt::format("{}: {}", path, why));
+}
+
+/// Where the files lie that are mapped now, by their first byte.
+struct Mappings {
+  std::mutex mutex;
+  std::map<const std::byte*, const MappedFile*> files;
+};
+
+Mappings& mappings() {
+  static auto* all = new Mappings;  // never destroyed: files may be unmapped by destructors of statics
+  return *all;
 }
 
 }  // namespace
@@ -38,7 +51,10 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   }
   ::close(fd);
   if (!trouble.empty()) throw unreadable(path, trouble);
-  return std::shared_ptr<const MappedFile>(new MappedFile(path, data, static_cast<std::size_t>(info.st_size)));
+  std::shared_ptr<const MappedFile> file(new MappedFile(path, data, static_cast<std::size_t>(info.st_size)));
+  const std::lock_guard lock(mappings().mutex);
+  if (data != nullptr) mappings().files.emplace(file->bytes().data(), file.get());
+  return file;
 }
 
 void MappedFile::release(std::size_t begin, std::size_t end) const {
@@ -48,8 +64,22 @@ void MappedFile::release(std::size_t begin, std::size_t end) const {
   if (begin < end) ::madvise(static_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
+void MappedFile::release_memory(const void* data, std::size_t bytes) {
+  const auto* begin = static_cast<const std::byte*>(data);
+  const std::lock_guard lock(mappings().mutex);
+  const auto& files = mappings().files;
+  auto place = files.upper_bound(begin);
+  if (place == files.begin()) return;
+  const MappedFile& file = *(--place)->second;
+  const auto at = static_cast<std::size_t>(begin - place->first);
+  if (at < file.size_) file.release(at, at + bytes);
+}
+
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(data_, size_);
+  if (data_ == nullptr) return;
+  const std::lock_guard lock(mappings().mutex);
+  mappings().files.erase(static_cast<const std::byte*>(data_));
+  ::munmap(data_, size_);
 }
 
 }  // namespace atelier::io

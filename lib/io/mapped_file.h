@@ -23,6 +23,9 @@ class MappedFile {
   /// Drops the pages that lie wholly in [begin, end) from this process; they come in again when they are touched.
   void release(std::size_t begin, std::size_t end) const;
 
+  /// The same for memory that lies in some mapped file; nothing happens to other memory.
+  static void release_memory(const void* data, std::size_t bytes);
+
  private:
   MappedFile(std::string path, void* data, std::size_t size) : path_(std::move(path)), data_(data), size_(size) {}
 

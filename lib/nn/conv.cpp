@@ -21,6 +21,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "nn/channels_last.h"
 
 namespace atelier::nn {
 namespace {
@@ -105,6 +106,10 @@ Conv2d::Conv2d(std::int64_t in, std::int64_t out, const Options& o) : stride_(o.
 }
 
 at::Tensor Conv2d::forward(const at::Tensor& x) const {
+  if (packed.wanted() && adapters.empty() && !at::GradMode::is_enabled()) {
+    const auto pack = [&](const at::Tensor& w) { return pack_convolution(w, stride_, padding_, x.sizes()); };
+    return packed_convolution(x, packed.of(weight, pack), bias, stride_, padding_);
+  }
   // LibTorch would bring the weight into the input's layout at every call. One that is trained stays as its optimiser knows it.
   const auto layout = x.suggest_memory_format();
   const bool fixed = !at::GradMode::is_enabled() && !weight.requires_grad();
@@ -118,6 +123,12 @@ at::Tensor Conv2d::forward(const at::Tensor& x) const {
   for (const auto& adapter : adapters)
     if (adapter->active) y = adapted(*adapter, x, y);
   return y.to(dtype);
+}
+
+at::Tensor Conv2d::forward_plus(const at::Tensor& x, const at::Tensor& summand) const {
+  if (!packed.wanted() || !adapters.empty() || at::GradMode::is_enabled()) return add_into(forward(x), summand);
+  const auto pack = [&](const at::Tensor& w) { return pack_convolution(w, stride_, padding_, x.sizes()); };
+  return packed_convolution(x, packed.of(weight, pack), bias, stride_, padding_, summand);
 }
 
 at::Tensor Conv2d::adapted(const Adapter& adapter, const at::Tensor& x, const at::Tensor& y) const {
@@ -150,7 +161,22 @@ GroupNorm::GroupNorm(std::int64_t groups, std::int64_t channels, double eps) : g
   bias = register_parameter("bias", placeholder({channels}), /*requires_grad=*/false);
 }
 
-at::Tensor GroupNorm::forward(const at::Tensor& x) const { return at::group_norm(x, groups_, weight, bias, eps_); }
+at::Tensor GroupNorm::forward(const at::Tensor& x) const {
+  if (!has_channels_last_kernels(x) || weight.scalar_type() != x.scalar_type())
+    return at::group_norm(x, groups_, weight, bias, eps_);
+  return group_norm_channels_last(x, weight, bias, {.groups = groups_, .eps = eps_});
+}
+
+at::Tensor GroupNorm::activated(Activation activation, const at::Tensor& x, const at::Tensor& added, bool x_is_free) const {
+  const bool silu = activation == Activation::silu;
+  if (!has_channels_last_kernels(x) || weight.scalar_type() != x.scalar_type()) {
+    const auto sum = added.defined() ? x + added.unsqueeze(-1).unsqueeze(-1) : x;
+    return activate(activation, at::group_norm(sum, groups_, weight, bias, eps_));
+  }
+  const auto y = group_norm_channels_last(
+      x, weight, bias, {.groups = groups_, .eps = eps_, .silu = silu, .in_place = x_is_free, .added = added});
+  return silu ? y : activate(activation, y);
+}
 
 LayerNorm::LayerNorm(std::int64_t size, double eps) : eps_(eps) {
   weight = register_parameter("weight", placeholder({size}), /*requires_grad=*/false);

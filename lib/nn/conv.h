@@ -9,6 +9,7 @@
 
 #include "nn/adapter.h"
 #include "nn/module.h"
+#include "nn/packed_weight.h"
 
 namespace atelier::nn {
 
@@ -47,9 +48,12 @@ class Conv2d : public Module {
   Conv2d(std::int64_t in, std::int64_t out, const Options& options);
 
   at::Tensor forward(const at::Tensor& x) const;  // (B, in, H, W) -> (B, out, H', W')
+  /// forward(x) + summand; may overwrite neither, but is rounded once where the weight is packed.
+  at::Tensor forward_plus(const at::Tensor& x, const at::Tensor& summand) const;
 
   at::Tensor weight;  ///< (out, in, kernel, kernel)
   at::Tensor bias;    ///< (out), or undefined
+  mutable PackedWeight packed;
   std::vector<std::shared_ptr<Adapter>> adapters;
 
  private:
@@ -67,6 +71,9 @@ class GroupNorm : public Module {
   GroupNorm(std::int64_t groups, std::int64_t channels, double eps);
 
   at::Tensor forward(const at::Tensor& x) const;  // (B, channels, ...), same shape
+
+  /// The activated norm of x + added, `added` (B, channels) or undefined. `x_is_free`: its memory may be written. Not for training.
+  at::Tensor activated(Activation activation, const at::Tensor& x, const at::Tensor& added = {}, bool x_is_free = false) const;
 
   at::Tensor weight, bias;  ///< (channels)
 

@@ -1,5 +1,6 @@
 #include "nn/linear.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <ATen/TensorOperators.h>
@@ -41,12 +42,31 @@ void Linear::quantise(std::shared_ptr<const QuantisedWeight> quantised) {
 }
 
 at::Tensor Linear::forward(const at::Tensor& x, bool f32_result) const {
+  if (uses_packed()) {
+    auto y = packed_linear(x, packed_weight(x), bias);
+    return f32_result ? y.to(at::kFloat) : y;
+  }
   auto y = quantised_ ? nn::linear(x, quantised_, bias, f32_result) : nn::linear(x, weight, bias, f32_result);
   if (adapters.empty()) return y;
   const auto dtype = y.scalar_type();
   for (const auto& adapter : adapters)
     if (adapter->active) y = adapted(*adapter, x, std::move(y));
   return y.to(dtype);
+}
+
+at::Tensor Linear::forward_plus(const at::Tensor& x, const at::Tensor& summand) const {
+  if (uses_packed()) return packed_linear(x, packed_weight(x), bias, summand);
+  const auto y = forward(x);
+  return at::GradMode::is_enabled() ? y + summand : y.add_(summand);
+}
+
+bool Linear::uses_packed() const {
+  return packed.wanted() && !quantised_ && adapters.empty() && !at::GradMode::is_enabled();
+}
+
+const at::Tensor& Linear::packed_weight(const at::Tensor& x) const {
+  const std::int64_t rows = x.numel() / std::max<std::int64_t>(1, x.size(-1));
+  return packed.of(weight, [rows](const at::Tensor& w) { return pack_linear(w, rows); });
 }
 
 at::Tensor Linear::adapted(const Adapter& adapter, const at::Tensor& x, at::Tensor y) const {

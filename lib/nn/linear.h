@@ -5,6 +5,7 @@
 
 #include "nn/adapter.h"
 #include "nn/module.h"
+#include "nn/packed_weight.h"
 #include "nn/quantised_weight.h"
 
 namespace atelier::nn {
@@ -25,6 +26,9 @@ class Linear : public Module {
   /// x: (..., in), y: (..., out) in x's dtype; with `f32_result` in f32 whatever x is: sums are not rounded.
   at::Tensor forward(const at::Tensor& x, bool f32_result = false) const;
 
+  /// forward(x) + summand, (..., out); may overwrite neither, but is rounded once where the weight is packed.
+  at::Tensor forward_plus(const at::Tensor& x, const at::Tensor& summand) const;
+
   std::int64_t in() const { return weight.size(1); }
   std::int64_t out() const { return weight.size(0); }
   /// The weight without adapters, dense: `weight` itself, or the quantised one in `dtype`.
@@ -35,9 +39,12 @@ class Linear : public Module {
 
   at::Tensor weight;  ///< (out, in); of a quantised one only the shape
   at::Tensor bias;    ///< (out), or undefined
+  mutable PackedWeight packed;
   std::vector<std::shared_ptr<Adapter>> adapters;
 
  private:
+  bool uses_packed() const;
+  const at::Tensor& packed_weight(const at::Tensor& x) const;
   at::Tensor adapted(const Adapter& adapter, const at::Tensor& x, at::Tensor y) const;
 
   std::shared_ptr<const QuantisedWeight> quantised_;

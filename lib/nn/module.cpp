@@ -71,6 +71,7 @@ void load_parameters(Module& module, io::WeightSource& source, const NameMap& na
     if (check(name, entry.value(), source)) {
       if (load_one && load_one(entry.key(), name)) continue;
       entry.value().set_data(source.load(name, dtype, device));
+      if (source.info(name).dtype != io::dtype_of(dtype) || !device.is_cpu()) source.release(name);  // it was copied
     } else if (missing++ == 0) {
       first_missing = name;
     }

@@ -15,7 +15,6 @@ namespace {
 /// both only x stays in memory.
 at::Tensor activated(Activation activation, const std::shared_ptr<GroupNorm>& norm, const at::Tensor& x) {
   const auto work = [activation, norm](const at::Tensor& in) { return activate(activation, norm->forward(in)); };
-  if (!at::GradMode::is_enabled()) return work(x);
   return checkpoint(work, x, trained_tensors(*norm));
 }
 
@@ -33,15 +32,25 @@ ResnetBlock2D::ResnetBlock2D(const Options& o) : activation_(o.activation), outp
                                     std::make_shared<Conv2d>(o.in, o.out, Conv2d::Options{.kernel = 1, .padding = 0}));
 }
 
+at::Tensor ResnetBlock2D::time_shift(const at::Tensor& time) const {
+  if (!time_emb_proj) return {};
+  // The embedding serves every block, so it is not activated in place.
+  const auto active = activation_ == Activation::silu ? at::silu(time) : activate(activation_, time.clone());
+  return time_emb_proj->forward(active);
+}
+
 at::Tensor ResnetBlock2D::forward(const at::Tensor& x, const at::Tensor& time) const {
-  auto h = conv1->forward(activated(activation_, norm1, x));  // (B, out, H, W)
-  if (time_emb_proj) {
-    // The embedding serves every block, so it is not activated in place.
-    const auto active = activation_ == Activation::silu ? at::silu(time) : activate(activation_, time.clone());
-    h = add_into(h, time_emb_proj->forward(active).unsqueeze(-1).unsqueeze(-1));  // (B, out, 1, 1)
+  const at::Tensor shift = time_shift(time);  // (B, out)
+  at::Tensor h;                               // (B, out, H, W)
+  if (at::GradMode::is_enabled()) {
+    h = conv1->forward(activated(activation_, norm1, x));
+    if (shift.defined()) h = add_into(h, shift.unsqueeze(-1).unsqueeze(-1));
+    h = activated(activation_, norm2, h);
+  } else {
+    h = conv1->forward(norm1->activated(activation_, x));
+    h = norm2->activated(activation_, h, shift, /*x_is_free=*/true);
   }
-  h = conv2->forward(activated(activation_, norm2, h));
-  h = add_into(h, conv_shortcut ? conv_shortcut->forward(x) : x);
+  h = conv2->forward_plus(h, conv_shortcut ? conv_shortcut->forward(x) : x);
   return output_scale_ == 1 ? h : h / output_scale_;
 }
 

@@ -26,6 +26,8 @@ class ResnetBlock2D : public Module {
   at::Tensor forward(const at::Tensor& x, const at::Tensor& time = {}) const;
 
  private:
+  at::Tensor time_shift(const at::Tensor& time) const;
+
   Activation activation_;
   double output_scale_;
   std::shared_ptr<GroupNorm> norm1, norm2;

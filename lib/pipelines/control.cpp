@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "models/controlnet/file.h"
+#include "nn/packed_weight.h"
 #include "pipelines/weight_files.h"
 
 namespace atelier::pipelines {
@@ -118,6 +119,7 @@ std::vector<ControlNets::Network> ControlNets::use(const std::vector<std::string
       const auto files = ControlNetFiles::open(path, model_);
       auto loading = std::make_shared<models::controlnet::ControlNet>(files.config);
       nn::load_parameters(*loading, *files.weights, nn::NameMap(), model_.dtype, model_.device);
+      nn::pack_when_used(*loading);
       network = std::move(loading);
     }
     networks.push_back(network);

@@ -8,6 +8,7 @@
 #include "io/mapped_file.h"
 #include "io/safetensors.h"
 #include "io/torch_checkpoint.h"
+#include "nn/packed_weight.h"
 
 namespace atelier::pipelines {
 
@@ -35,7 +36,7 @@ Adapter open_lora(const std::string& path) {
   return adapter;
 }
 
-ImageLoras::ImageLoras(const ImageModel& model) : merger_(adapter_parts(model)) {}
+ImageLoras::ImageLoras(const ImageModel& model) : parts_(adapter_parts(model)), merger_(parts_) {}
 
 const std::vector<LoraReport>& ImageLoras::use(const std::vector<LoraRequest>& wanted) {
   const bool same = std::equal(reports_.begin(), reports_.end(), wanted.begin(), wanted.end(),
@@ -49,6 +50,7 @@ const std::vector<LoraReport>& ImageLoras::use(const std::vector<LoraRequest>& w
     adapter.text_scale = request.text_scale;
     adapters.push_back(std::move(adapter));
   }
+  for (const Part& part : parts_) nn::unpack(*part.module);
   auto found = merger_.apply(adapters);
   std::vector<LoraReport> reports;
   for (std::size_t i = 0; i < wanted.size(); ++i)

@@ -41,6 +41,7 @@ class ImageLoras {
   const std::vector<LoraReport>& use(const std::vector<LoraRequest>& wanted);
 
  private:
+  std::vector<models::adapters::Part> parts_;
   models::adapters::Merger merger_;
   std::map<std::string, models::adapters::Adapter> files_;  ///< by path, headers read
   std::vector<LoraReport> reports_;

@@ -8,13 +8,25 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "models/clip/names.h"
+#include "nn/packed_weight.h"
 
 namespace atelier::pipelines {
 
 using base::Error;
 using base::ExitCode;
 
-std::shared_ptr<const ImageModel> ImageModel::load(const ImageModelFiles& files) {
+namespace {
+
+void pack_weights(const ImageModel& model, at::ScalarType dtype) {
+  nn::pack_when_used(*model.unet);
+  nn::pack_when_used(*model.vae);
+  if (dtype != at::kFloat) return;  // in bf16 it gains nothing, and mapped weights can be let go after a prompt
+  for (const ImageTextEncoder& encoder : model.text_encoders) nn::pack_when_used(*encoder.network);
+}
+
+}  // namespace
+
+std::shared_ptr<const ImageModel> ImageModel::load(const ImageModelFiles& files, bool pack) {
   const auto start = std::chrono::steady_clock::now();
   const at::NoGradGuard no_grad;
   auto model = std::make_shared<ImageModel>();
@@ -47,6 +59,7 @@ std::shared_ptr<const ImageModel> ImageModel::load(const ImageModelFiles& files)
   const bool upcast = files.dtype == at::kHalf && model->vae->force_upcast();
   nn::load_parameters(*model->vae, *files.vae, models::vae::Names(*files.vae), upcast ? at::kFloat : files.dtype,
                       files.device);
+  if (pack) pack_weights(*model, files.dtype);
   model->load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return model;
 }

@@ -82,7 +82,9 @@ struct ImageModel {
   double load_seconds = 0;
 
   /// Looks at the stop flag between tensors.
-  static std::shared_ptr<const ImageModel> load(const ImageModelFiles& files);
+  /// `pack`: UNet and autoencoder, and text encoders in f32, pack their weights when they are first used (nn::pack_when_used): faster,
+  /// but not for training.
+  static std::shared_ptr<const ImageModel> load(const ImageModelFiles& files, bool pack = false);
 
   at::ScalarType dtype() const { return unet->dtype(); }
   at::Device device() const { return unet->device(); }

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "nn/packed_weight.h"
 #include "pipelines/pixels.h"
 #include "pipelines/weight_files.h"
 
@@ -79,6 +80,7 @@ std::shared_ptr<const Upscaler> Upscaler::load(const UpscalerFiles& files, at::D
   const at::NoGradGuard no_grad;
   auto network = std::make_shared<models::rrdb::RrdbNet>(files.file.config);
   nn::load_parameters(*network, *files.file.weights, nn::NameMap(), at::kFloat, device);
+  nn::pack_when_used(*network);
   return std::shared_ptr<const Upscaler>(new Upscaler(std::move(network)));
 }
 

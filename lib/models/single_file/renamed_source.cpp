@@ -62,6 +62,9 @@ class RenamedSource final : public io::WeightSource {
   }
 
   void note_missing(const std::string& name) override { missing_.push_back(name); }
+  void release(const std::string& name) override {
+    if (const auto place = entries_.find(name); place != entries_.end()) file_->release(place->second.stored.name);
+  }
   void note_used(const std::string& name) override {
     if (const auto place = entries_.find(name); place != entries_.end()) file_->note_used(place->second.stored.name);
   }

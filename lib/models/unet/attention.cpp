@@ -1,8 +1,6 @@
 #include "models/unet/attention.h"
 
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/gelu.h>
-
+#include "nn/channels_last.h"
 #include "nn/checkpoint.h"
 
 namespace atelier::models::unet {
@@ -23,14 +21,15 @@ class Attention : public nn::Module {
                  ->append(std::make_shared<Linear>(channels, channels, true));
   }
 
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& context) const {  // (B, L, channels), (B, S, context)
+  /// What it adds to `onto`. x, onto: (B, L, channels); context: (B, S, context).
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& context, const at::Tensor& onto) const {
     auto q = to_q->forward(x), k = to_k->forward(context), v = to_v->forward(context);
     if (upcast_ && q.scalar_type() == at::kHalf) {  // SD 2.1's scores leave the range of fp16
       q = q.to(at::kFloat);
       k = k.to(at::kFloat);
       v = v.to(at::kFloat);
     }
-    return to_out->forward(nn::multi_head_attention(q, k, v, heads_).to(x.scalar_type()));
+    return to_out->forward_plus(nn::multi_head_attention(q, k, v, heads_).to(x.scalar_type()), onto);
   }
 
  private:
@@ -49,15 +48,10 @@ class FeedForward : public nn::Module {
     out = net->register_module("2", std::make_shared<Linear>(inner_, channels, true));
   }
 
-  at::Tensor forward(const at::Tensor& x) const {  // (B, L, channels), same shape
-    const auto both = proj->forward(x);            // (B, L, 2 inner)
-    const auto gated = [inner = inner_](const at::Tensor& halves) {
-      auto gate = at::gelu(halves.narrow(-1, inner, inner));
-      const auto hidden = halves.narrow(-1, 0, inner);
-      return at::GradMode::is_enabled() ? gate * hidden : gate.mul_(hidden);
-    };
-    // Training computes it again in the backward pass: it takes twice what it begins with, and hardly any time.
-    return out->forward(nn::checkpoint(gated, both, {}));
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& onto) const {  // (B, L, channels), all
+    const auto both = proj->forward(x);                                     // (B, L, 2 inner)
+    // Training computes the gate again in the backward pass: it takes twice what it begins with, and hardly any time.
+    return out->forward_plus(nn::checkpoint(nn::gelu_gate, both, {}), onto);
   }
 
  private:
@@ -81,9 +75,9 @@ class TransformerBlock : public nn::Module {
 
   at::Tensor forward(at::Tensor x, const at::Tensor& context) const {  // (B, L, channels), same shape
     const auto h = norm1->forward(x);
-    x = nn::add_into(attn1->forward(h, h), x);
-    x = nn::add_into(attn2->forward(norm2->forward(x), context), x);
-    return nn::add_into(ff->forward(norm3->forward(x)), x);
+    x = attn1->forward(h, h, x);
+    x = attn2->forward(norm2->forward(x), context, x);
+    return ff->forward(norm3->forward(x), x);
   }
 
  private:
@@ -125,8 +119,7 @@ at::Tensor Transformer2D::forward(const at::Tensor& x, const at::Tensor& context
   }
   if (linear_out_) h = linear_out_->forward(h);
   h = h.view({b, height, width, c}).permute({0, 3, 1, 2});  // (B, C, H, W), channels last
-  if (conv_out_) h = conv_out_->forward(h);
-  return nn::add_into(h, x);
+  return conv_out_ ? conv_out_->forward_plus(h, x) : nn::add_into(h, x);
 }
 
 }  // namespace atelier::models::unet

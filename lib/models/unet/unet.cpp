@@ -50,7 +50,8 @@ at::Tensor UNet::forward_rows(const Input& in) const {
   x = mid_block_->forward(x, time, in.context, in.checkpointing);
   if (in.mid_residual.defined()) x = x + in.mid_residual;
   for (const auto& block : up_blocks_) x = block->forward(x, time, in.context, skips, in.checkpointing);
-  x = nn::activate(config_.activation, conv_norm_out_->forward(x));
+  x = at::GradMode::is_enabled() ? nn::activate(config_.activation, conv_norm_out_->forward(x))
+                                 : conv_norm_out_->activated(config_.activation, x);
   return conv_out_->forward(x).contiguous();  // (B, out_channels, H, W)
 }
 

@@ -84,7 +84,7 @@ at::Tensor Encoder::forward(const at::Tensor& pictures) const {
     if (level.downsampler) x = level.downsampler->forward(x);
   }
   x = mid_block_->forward(x);
-  return conv_out_->forward(nn::activate(activation_, conv_norm_out_->forward(x)));
+  return conv_out_->forward(conv_norm_out_->activated(activation_, x));
 }
 
 Decoder::Decoder(const Config& c) : activation_(c.activation) {
@@ -113,7 +113,7 @@ at::Tensor Decoder::forward(const at::Tensor& latents) const {
     for (const auto& block : level.resnets) x = block->forward(x);
     if (level.upsampler) x = level.upsampler->forward(x);
   }
-  return conv_out_->forward(nn::activate(activation_, conv_norm_out_->forward(x)));
+  return conv_out_->forward(conv_norm_out_->activated(activation_, x));
 }
 
 }  // namespace atelier::models::vae

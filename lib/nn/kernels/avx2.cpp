@@ -1,7 +1,7 @@
 // Compiled with -mavx2 -mfma.
 #include <immintrin.h>
 
-#include "nn/kernels/impl.h"
+#include "nn/kernels/channels_last_impl.h"
 
 namespace atelier::nn::kernels {
 namespace {
@@ -58,5 +58,7 @@ struct Avx2 {
 
 extern const Table avx2_table;
 const Table avx2_table = Kernels<Avx2, FloatDot<Avx2, bf16>>::make("avx2");
+extern const ChannelsLast avx2_channels_last;
+const ChannelsLast avx2_channels_last = ChannelsLastOf<Avx2>::make();
 
 }  // namespace atelier::nn::kernels

@@ -1,4 +1,5 @@
 // Compiled as avx512.cpp, with -mavx512bf16.
+#include "nn/kernels/channels_last_impl.h"
 #include "nn/kernels/lanes_avx512.h"
 
 namespace atelier::nn::kernels {
@@ -20,9 +21,23 @@ struct PairDot {
   static void prefetch(const bf16* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + 1024); }
 };
 
+/// Rounds to bf16 by one instruction.
+struct Avx512Rounding : Avx512 {
+  using Avx512::store;
+  using Avx512::store_partial;
+  static void store(bf16* p, reg v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(v));
+  }
+  static void store_partial(bf16* p, reg v, std::int64_t n) {
+    _mm256_mask_storeu_epi16(p, mask(n), (__m256i)_mm512_cvtneps_pbh(v));
+  }
+};
+
 }  // namespace
 
 extern const Table avx512bf16_table;
 const Table avx512bf16_table = Kernels<Avx512, PairDot>::make("avx512bf16");
+extern const ChannelsLast avx512bf16_channels_last;
+const ChannelsLast avx512bf16_channels_last = ChannelsLastOf<Avx512Rounding>::make();
 
 }  // namespace atelier::nn::kernels

@@ -1,15 +1,20 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "nn/kernels/channels_last.h"
 #include "nn/kernels/kernels.h"
 
 namespace atelier::nn::kernels {
 
 extern const Table scalar_table;
+extern const ChannelsLast scalar_channels_last;
 #ifdef __x86_64__
 extern const Table avx2_table;
 extern const Table avx512_table;
 extern const Table avx512bf16_table;
+extern const ChannelsLast avx2_channels_last;
+extern const ChannelsLast avx512_channels_last;
+extern const ChannelsLast avx512bf16_channels_last;
 #endif
 
 namespace {
@@ -57,6 +62,21 @@ const Table* find_table(const char* name) {
 
 const Table& table() {
   static const Table& chosen = choose();
+  return chosen;
+}
+
+const ChannelsLast* find_channels_last(const char* table_name) {
+  const Table* t = find_table(table_name);
+#ifdef __x86_64__
+  if (t == &avx512bf16_table) return &avx512bf16_channels_last;
+  if (t == &avx512_table) return &avx512_channels_last;
+  if (t == &avx2_table) return &avx2_channels_last;
+#endif
+  return t == &scalar_table ? &scalar_channels_last : nullptr;
+}
+
+const ChannelsLast& channels_last() {
+  static const ChannelsLast& chosen = *find_channels_last(table().name);
   return chosen;
 }
 
