@@ -30,7 +30,7 @@ TEST_CASE("a packed linear map gives what the dense one gives, and its weight co
     const auto wanted = layer.forward(x), sum = layer.forward_plus(x, onto);
     nn::pack_when_used(layer);
     if (!layer.packed.wanted()) continue;  // a processor without these kernels
-    const double tolerance = dtype == at::kFloat ? 1e-4 : 0.1;
+    const double tolerance = dtype == at::kFloat ? 1e-4 : 0.25;
     CHECK(distance(layer.forward(x), wanted) < tolerance);
     CHECK(distance(layer.forward_plus(x, onto), sum) < tolerance);
     CHECK(layer.weight.storage().nbytes() < 16);  // the dense weight's memory is let go
@@ -53,7 +53,7 @@ TEST_CASE("a packed convolution follows a weight that is replaced") {
     const auto wanted = layer.forward(x).clone();
     nn::pack_when_used(layer);
     if (!layer.packed.wanted()) continue;
-    const double tolerance = dtype == at::kFloat ? 1e-4 : 0.1;
+    const double tolerance = dtype == at::kFloat ? 1e-4 : 0.25;
     CHECK(distance(layer.forward(x), wanted) < tolerance);
     CHECK(layer.forward(x).is_contiguous(at::MemoryFormat::ChannelsLast));
     CHECK(distance(layer.forward_plus(x, wanted), wanted + wanted) < tolerance);
