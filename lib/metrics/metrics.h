@@ -81,9 +81,12 @@ const char* preference_name(PreferenceModel model);
 Figure preference(const std::vector<Captioned>& pictures, const ClipScorer& scorer, PreferenceModel model,
                   const FolderOptions& options = {});
 
-/// The score of every single picture, in their order; NaN where it could not be read (then it is in `unreadable`).
-std::vector<double> caption_scores(const std::vector<Captioned>& pictures, const ClipScorer& scorer,
-                                   std::vector<Unreadable>& unreadable, const FolderOptions& options = {});
+/// The cosine of every single picture with its text, in their order; NaN where it could not be read (then it is in `unreadable`).
+std::vector<double> caption_cosines(const std::vector<Captioned>& pictures, const ClipScorer& scorer,
+                                    std::vector<Unreadable>& unreadable, const FolderOptions& options = {});
+
+/// What a cosine counts by a preference model.
+double preference_score(PreferenceModel model, double cosine, const ClipScorer& scorer);
 
 /// A golden value, computed now without any file.
 struct SelfTest {
