@@ -8,7 +8,7 @@
 
 namespace atelier::metrics {
 
-/// A file that could not be used, and why, in one line.
+/// A file that could not be used, and why, in one line without its path.
 using Unreadable = std::pair<std::string, std::string>;
 
 /// What every figure carries.
@@ -16,10 +16,10 @@ struct Figure {
   std::string metric;   ///< "fid", "kid", "lpips", "diversity", "clip-score", "preference"
   std::string variant;  ///< "pytorch-fid", "clean-fid", "alex", "clip", "pickscore", "hpsv2", ...
   double value = 0;
-  std::optional<std::pair<double, double>> interval;  ///< bootstrap, 95 %; absent where there are too few pictures for one
+  std::optional<std::pair<double, double>> interval;  ///< 95 %, by bootstrap; absent where too few pictures allow none
   std::int64_t n_real = 0, n_fake = 0;                ///< pictures (n_real 0 where there is no reference)
   std::string weights_sha256;
-  std::vector<Unreadable> unreadable;  ///< files of either folder that were left out: listed, never dropped silently
+  std::vector<Unreadable> unreadable;  ///< files that were left out: listed, never dropped silently
   std::optional<double> deviation;     ///< of a KID: the standard deviation over its subsets
 };
 

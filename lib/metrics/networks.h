@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -20,27 +22,32 @@ class Network;
 
 namespace atelier::metrics {
 
+/// Hash of a checkpoint: of its file, or of the names and hashes of its shards. Error(no_input).
+std::string weights_hash(const std::vector<std::string>& paths);
+
 /// How pictures are brought to Inception's 299 x 299.
 enum class InceptionVariant {
   pytorch_fid,  ///< bilinear without anti-aliasing on floats, then 2 x - 1
   clean_fid,    ///< Pillow's bicubic on floats, clamped, then (x - 128) / 128 (arXiv:2104.11222)
 };
-const char* variant_name(InceptionVariant variant);  ///< "pytorch-fid", "clean-fid"
+const char* variant_name(InceptionVariant variant);                               ///< "pytorch-fid", "clean-fid"
+std::optional<InceptionVariant> parse_inception_variant(const std::string& name);  ///< by these names
 
 /// The InceptionV3 of pytorch-fid with its weights.
 class Inception {
  public:
-  static constexpr std::int64_t side = 299, dimension = 2048;
-
-  /// `file` has the tensors of pt_inception-2015-12-05 under pytorch-fid's names (scripts/convert-metrics makes it). Error(no_input),
-  /// Error(data).
+  /// `file` has the tensors of pt_inception-2015-12-05 under pytorch-fid's names (scripts/convert-metrics makes it).
+  /// Error(no_input), Error(data).
   static Inception open(const std::string& file, at::Device device = at::kCPU);
-  Inception(std::shared_ptr<const models::inception::InceptionV3> network, std::string weights_sha256);
+  Inception(std::shared_ptr<const models::inception::InceptionV3> network, std::string weights_sha256)
+      : network_(std::move(network)), sha256_(std::move(weights_sha256)) {}
 
-  /// A picture of three channels as the network takes it: (3, 299, 299) f32.
+  static constexpr std::int64_t dimension = 2048;
+
+  /// A picture as features() wants it: bytes (H, W, 3), for clean-fid floats (299, 299, 3).
   static at::Tensor prepare(const image::Image& rgb, InceptionVariant variant);
-  /// Prepared pictures (B, 3, 299, 299) -> (B, 2048) f32 on the CPU.
-  at::Tensor features(const at::Tensor& prepared) const;
+  /// B prepared pictures, of any sizes -> (B, 2048) f32 on the CPU.
+  at::Tensor features(const std::vector<at::Tensor>& prepared, InceptionVariant variant) const;
   const std::string& weights_sha256() const { return sha256_; }
 
  private:
@@ -56,12 +63,11 @@ class Lpips {
   static Lpips open(const std::string& file, at::Device device = at::kCPU);
   Lpips(std::shared_ptr<const models::lpips::Network> network, std::string weights_sha256);
 
-  /// A picture of three channels as the network takes it: (3, H, W) f32 in [-1, 1].
-  static at::Tensor prepare(const image::Image& rgb);
-  /// Distances of pairs, (B, 3, H, W) each -> (B) f32 on the CPU. Error(data) where the shapes differ or a side is too small for the
-  /// trunk.
-  at::Tensor distances(const at::Tensor& a, const at::Tensor& b) const;
-  const models::lpips::Network& network() const { return *network_; }
+  /// Features of pictures of bytes (H, W, 3), all of one size: one tensor for each linear layer. Error(data) where a side is too
+  /// small for the trunk.
+  std::vector<at::Tensor> features(const std::vector<at::Tensor>& pictures) const;
+  /// Distances of pictures with these features, (B) f32 on the CPU; a batch of 1 is compared with each of the other side.
+  at::Tensor distances(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) const;
   const std::string& variant() const { return variant_; }  ///< "alex", "vgg", "squeeze"
   const std::string& weights_sha256() const { return sha256_; }
 
@@ -70,18 +76,33 @@ class Lpips {
   std::string variant_, sha256_;
 };
 
+/// How pictures are brought to the square that a vision tower takes.
+struct ClipPreparation {
+  enum class Fit {
+    as_configured,  ///< preprocessor_config.json: the short side resized, the middle used
+    pad,            ///< the long side resized, the rest black (HPSv2)
+  };
+  Fit fit = Fit::as_configured;
+  std::int64_t resize_width = 0, resize_height = 0;  ///< 0: by the short side
+  std::int64_t shortest_edge = 224, crop_width = 224, crop_height = 224;
+  double mean[3] = {0.48145466, 0.4578275, 0.40821073}, deviation[3] = {0.26862954, 0.26130258, 0.27577711};
+  double rescale = 1.0 / 255;
+  int filter = 3;  ///< Pillow's number: 3 bicubic
+};
+
 /// A CLIPModel: both towers, tokenizer, and how it wants its pictures.
 class ClipScorer {
  public:
-  /// A folder as transformers saves it: config.json, model.safetensors, tokenizer, preprocessor_config.json (without one: CLIP's).
-  /// Error(no_input), Error(data).
-  static ClipScorer open(const std::string& folder, at::Device device = at::kCPU, at::ScalarType dtype = at::kFloat);
+  /// A folder as transformers saves it: config.json, model.safetensors, tokenizer (without one: CLIP's own vocabulary),
+  /// preprocessor_config.json (without one: CLIP's numbers). Error(no_input), Error(data).
+  static ClipScorer open(const std::string& folder, at::Device device = at::kCPU, at::ScalarType dtype = at::kFloat,
+                         ClipPreparation::Fit fit = ClipPreparation::Fit::as_configured);
 
-  /// A picture of three channels as the vision tower takes it: (3, S, S) f32 (CLIPImageProcessor).
+  /// A picture as picture_embeddings() wants it: bytes (S, S, 3).
   at::Tensor prepare(const image::Image& rgb) const;
-  /// Prepared pictures (B, 3, S, S) -> (B, D) f32 of length 1, on the CPU.
-  at::Tensor picture_embeddings(const at::Tensor& prepared) const;
-  /// Texts -> (B, D) f32 of length 1, on the CPU; what is longer than the tower's positions is cut as transformers cuts it.
+  /// B prepared pictures -> (B, D) f32 of length 1, on the CPU.
+  at::Tensor picture_embeddings(const std::vector<at::Tensor>& prepared) const;
+  /// B texts -> (B, D) f32 of length 1, on the CPU; what is longer than the tower's positions is cut as transformers cuts it.
   at::Tensor text_embeddings(const std::vector<std::string>& texts) const;
   double logit_scale() const;  ///< exp of the checkpoint's
   const std::string& weights_sha256() const;
@@ -90,6 +111,30 @@ class ClipScorer {
   struct Model;
   explicit ClipScorer(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
   std::shared_ptr<const Model> model_;
+};
+
+/// Predictors of which picture people prefer: CLIP models that were trained further on choices.
+enum class PreferenceModel {
+  pickscore,  ///< exp(logit_scale) cos (arXiv:2305.01569)
+  hpsv2,      ///< 100 cos (arXiv:2306.09341); v2.0 and v2.1 differ by their weights
+};
+const char* preference_name(PreferenceModel model);
+std::optional<PreferenceModel> parse_preference_model(const std::string& name);  ///< "pickscore", "hpsv2"
+
+class Preference {
+ public:
+  /// A CLIPModel folder, as ClipScorer::open. Error(no_input), Error(data).
+  static Preference open(const std::string& folder, PreferenceModel model, at::Device device = at::kCPU,
+                         at::ScalarType dtype = at::kFloat);
+
+  double score(double cosine) const;
+  const ClipScorer& clip() const { return clip_; }
+  PreferenceModel model() const { return model_; }
+
+ private:
+  Preference(ClipScorer clip, PreferenceModel model) : clip_(std::move(clip)), model_(model) {}
+  ClipScorer clip_;
+  PreferenceModel model_;
 };
 
 }  // namespace atelier::metrics
