@@ -1,4 +1,5 @@
 // Scores of pictures for their texts.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -63,7 +64,11 @@ std::vector<double> caption_cosines(const std::vector<Captioned>& pictures, cons
         const at::Tensor rows = scorer.picture_embeddings(batch.pictures).to(at::kDouble);  // (B, D)
         for (std::size_t i = 0; i < batch.indices.size(); ++i) {
           const at::Tensor& words = embeddings.at(pictures[batch.indices[i]].text);
-          cosines[batch.indices[i]] = (rows[static_cast<std::int64_t>(i)] * words).sum().item<double>();
+          const double cosine = (rows[static_cast<std::int64_t>(i)] * words).sum().item<double>();
+          if (!std::isfinite(cosine))
+            throw base::Error(base::ExitCode::data, fmt::format("{}: its score is not a finite number: the network's weights are damaged",
+                                                                files[batch.indices[i]]));
+          cosines[batch.indices[i]] = cosine;
         }
       },
       options.progress);

@@ -119,91 +119,86 @@ std::shared_ptr<const text::ClipTokenizer> open_tokenizer(const std::string& fol
   return text::ClipTokenizer::builtin(/*zero_pad=*/false);
 }
 
+/// How the folder wants its pictures; `side` is what the tower takes.
+ClipPreparation open_preparation(const std::string& folder, std::int64_t side) {
+  const std::string path = (fs::path(folder) / "preprocessor_config.json").native();
+  std::error_code ignored;
+  ClipPreparation p;
+  if (!fs::exists(path, ignored)) {
+    p.shortest_edge = p.crop_width = p.crop_height = side;
+    return p;
+  }
+  p = parse_preparation(base::read_json_file(path), path);
+  if (p.crop_width != side || p.crop_height != side)
+    throw Error(ExitCode::data, fmt::format("{}: pictures of {}x{} do not suit a vision tower of {}x{}", path, p.crop_width,
+                                            p.crop_height, side, side));
+  return p;
+}
+
 }  // namespace
 
-struct ClipScorer::Model {
-  ClipPreparation preparation;
-  std::shared_ptr<const text::ClipTokenizer> tokenizer;
-  std::shared_ptr<models::clip::TextEncoder> text;
-  std::shared_ptr<models::clip::VisionEncoder> vision;
-  double logit_scale = 1;
-  std::string sha256;
-
-  /// Start, text, end; cut to what both tokenizer and tower take.
-  std::vector<std::int64_t> ids(const std::string& words) const {
-    const auto length =
-        static_cast<std::size_t>(std::min(tokenizer->max_length(), text->config().max_positions));
-    std::vector<std::int64_t> result{tokenizer->bos()};
-    for (const text::TokenId id : tokenizer->encode(words)) result.push_back(id);
-    if (result.size() + 1 > length) result.resize(length - 1);
-    result.push_back(tokenizer->eos());
-    return result;
-  }
-};
+std::vector<std::int64_t> ClipScorer::token_ids(const std::string& text) const {
+  const auto length =
+      static_cast<std::size_t>(std::min(parts_.tokenizer->max_length(), parts_.text->config().max_positions));
+  std::vector<std::int64_t> ids{parts_.tokenizer->bos()};
+  for (const text::TokenId id : parts_.tokenizer->encode(text)) ids.push_back(id);
+  if (ids.size() + 1 > length) ids.resize(length - 1);
+  ids.push_back(parts_.tokenizer->eos());
+  return ids;
+}
 
 ClipScorer ClipScorer::open(const std::string& folder, at::Device device, at::ScalarType dtype, Fit fit) {
   const at::NoGradGuard no_grad;
   const std::string config_path = (fs::path(folder) / "config.json").native();
   const base::Json config = base::read_json_file(config_path);
-  auto model = std::make_shared<Model>();
-  const auto vision = models::clip::parse_vision_config(config, config_path);
-  const auto text = models::clip::parse_text_config(config, config_path);
-  if (text.projection_dim != vision.projection_dim)
+  const auto vision_config = models::clip::parse_vision_config(config, config_path);
+  const auto text_config = models::clip::parse_text_config(config, config_path);
+  if (text_config.projection_dim != vision_config.projection_dim)
     throw Error(ExitCode::data, fmt::format("{}: is no CLIPModel: its towers end in {} and {} numbers", config_path,
-                                            text.projection_dim, vision.projection_dim));
-  model->text = std::make_shared<models::clip::TextEncoder>(text);
-  model->vision = std::make_shared<models::clip::VisionEncoder>(vision);
+                                            text_config.projection_dim, vision_config.projection_dim));
+  Parts parts;
+  parts.preparation = open_preparation(folder, vision_config.image_size);
+  parts.preparation.fit = fit;
+  const auto text = std::make_shared<models::clip::TextEncoder>(text_config);
+  const auto vision = std::make_shared<models::clip::VisionEncoder>(vision_config);
   const auto weights = io::WeightSource::open(folder);
-  nn::load_parameters(*model->text, *weights, nn::NameMap{}, dtype, device);
-  nn::load_parameters(*model->vision, *weights, nn::NameMap{}, dtype, device);
+  nn::load_parameters(*text, *weights, nn::NameMap{}, dtype, device);
+  nn::load_parameters(*vision, *weights, nn::NameMap{}, dtype, device);
   const at::Tensor scale = weights->load("logit_scale", at::kDouble, at::kCPU);
   if (scale.numel() != 1) throw Error(ExitCode::data, fmt::format("{}: logit_scale is not one number", folder));
-  model->logit_scale = std::exp(scale.item<double>());
-  model->tokenizer = open_tokenizer(folder);
-  const std::string preparation = (fs::path(folder) / "preprocessor_config.json").native();
-  std::error_code ignored;
-  ClipPreparation& p = model->preparation;
-  if (fs::exists(preparation, ignored))
-    p = parse_preparation(base::read_json_file(preparation), preparation);
-  else
-    p.shortest_edge = p.crop_width = p.crop_height = vision.image_size;
-  p.fit = fit;
-  if (p.crop_width != vision.image_size || p.crop_height != vision.image_size)
-    throw Error(ExitCode::data, fmt::format("{}: pictures of {}x{} do not suit a vision tower of {}x{}", preparation,
-                                            p.crop_width, p.crop_height, vision.image_size, vision.image_size));
+  parts.logit_scale = std::exp(scale.item<double>());
+  parts.text = text;
+  parts.vision = vision;
+  parts.tokenizer = open_tokenizer(folder);
   std::vector<std::string> paths;
   for (const io::WeightFile& file : weights->files()) paths.push_back(file.path);
-  model->sha256 = weights_hash(paths);
-  return ClipScorer(std::move(model));
+  parts.weights_sha256 = weights_hash(paths);
+  return ClipScorer(std::move(parts));
 }
 
 at::Tensor ClipScorer::prepare(const image::Image& rgb) const {
-  const ClipPreparation& p = model_->preparation;
-  return to_byte_tensor(centre(resized(rgb, p), p));
+  return to_byte_tensor(centre(resized(rgb, parts_.preparation), parts_.preparation));
 }
 
 at::Tensor ClipScorer::picture_embeddings(const std::vector<at::Tensor>& prepared) const {
   const at::NoGradGuard no_grad;
-  const ClipPreparation& p = model_->preparation;
-  const auto row = [](const double(&values)[3]) { return at::tensor({values[0], values[1], values[2]}, at::kFloat); };
-  const at::Tensor pictures = at::stack(prepared).to(model_->vision->device(), at::kFloat) * p.rescale;  // (B, S, S, 3)
-  const at::Tensor normal = (pictures - row(p.mean).to(pictures.device())) / row(p.deviation).to(pictures.device());
-  return unit_length(model_->vision->forward(normal.permute({0, 3, 1, 2}).contiguous().to(model_->vision->dtype())));
+  const ClipPreparation& p = parts_.preparation;
+  const at::Device device = parts_.vision->device();
+  const auto row = [&](const double(&v)[3]) { return at::tensor({v[0], v[1], v[2]}, at::kFloat).to(device); };
+  const at::Tensor pictures = at::stack(prepared).to(device, at::kFloat) * p.rescale;  // (B, S, S, 3)
+  const at::Tensor planes = ((pictures - row(p.mean)) / row(p.deviation)).permute({0, 3, 1, 2}).contiguous();
+  return unit_length(parts_.vision->forward(planes.to(parts_.vision->dtype())));
 }
 
 at::Tensor ClipScorer::text_embeddings(const std::vector<std::string>& texts) const {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> rows;  // one by one: each as long as it is, without padding
   for (const std::string& words : texts) {
-    const at::Tensor ids = at::tensor(model_->ids(words)).unsqueeze(0).to(model_->text->device());
-    rows.push_back(model_->text->forward(ids).text_embeds.squeeze(0));
+    const at::Tensor ids = at::tensor(token_ids(words)).unsqueeze(0).to(parts_.text->device());
+    rows.push_back(parts_.text->forward(ids).text_embeds.squeeze(0));
   }
   return unit_length(at::stack(rows));
 }
-
-double ClipScorer::logit_scale() const { return model_->logit_scale; }
-
-const std::string& ClipScorer::weights_sha256() const { return model_->sha256; }
 
 const char* preference_name(PreferenceModel model) { return model == PreferenceModel::hpsv2 ? "hpsv2" : "pickscore"; }
 

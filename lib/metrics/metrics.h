@@ -61,8 +61,8 @@ Figure kid(const InceptionFeatures& real, const InceptionFeatures& fake, const F
 /// folder, or no pair can be read.
 Figure lpips(const std::string& a, const std::string& b, const Lpips& network, const FolderOptions& options = {});
 
-/// Mean LPIPS of all pairs of a set's pictures, or of `max_pairs` of them, drawn by the bootstrap's seed, where there are more.
-/// Error(data) with fewer than 2 pictures that can be read, or where they are of different sizes.
+/// Mean LPIPS of all pairs of a set's pictures, or of `max_pairs` of them, drawn by the bootstrap's seed, where there are more;
+/// of more than 2,000 pictures as many are taken, evenly spaced, with a warning. Error(data) with fewer than 2 pictures that can be read, or where they are of different sizes.
 Figure diversity(const PictureSet& set, const Lpips& network, std::int64_t max_pairs = 10000,
                  const FolderOptions& options = {});
 

@@ -13,11 +13,18 @@
 
 #include "image/image.h"
 
+namespace atelier::models::clip {
+class TextEncoder;
+class VisionEncoder;
+}  // namespace atelier::models::clip
 namespace atelier::models::inception {
 class InceptionV3;
 }
 namespace atelier::models::lpips {
 class Network;
+}
+namespace atelier::text {
+class ClipTokenizer;
 }
 
 namespace atelier::metrics {
@@ -93,10 +100,20 @@ struct ClipPreparation {
 /// A CLIPModel: both towers, tokenizer, and how it wants its pictures.
 class ClipScorer {
  public:
+  struct Parts {
+    std::shared_ptr<const models::clip::TextEncoder> text;
+    std::shared_ptr<const models::clip::VisionEncoder> vision;
+    std::shared_ptr<const text::ClipTokenizer> tokenizer;
+    ClipPreparation preparation;
+    double logit_scale = 1;  ///< exp of the checkpoint's
+    std::string weights_sha256;
+  };
+
   /// A folder as transformers saves it: config.json, model.safetensors, tokenizer (without one: CLIP's own vocabulary),
   /// preprocessor_config.json (without one: CLIP's numbers). Error(no_input), Error(data).
   static ClipScorer open(const std::string& folder, at::Device device = at::kCPU, at::ScalarType dtype = at::kFloat,
                          ClipPreparation::Fit fit = ClipPreparation::Fit::as_configured);
+  explicit ClipScorer(Parts parts) : parts_(std::move(parts)) {}
 
   /// A picture as picture_embeddings() wants it: bytes (S, S, 3).
   at::Tensor prepare(const image::Image& rgb) const;
@@ -104,13 +121,13 @@ class ClipScorer {
   at::Tensor picture_embeddings(const std::vector<at::Tensor>& prepared) const;
   /// B texts -> (B, D) f32 of length 1, on the CPU; what is longer than the tower's positions is cut as transformers cuts it.
   at::Tensor text_embeddings(const std::vector<std::string>& texts) const;
-  double logit_scale() const;  ///< exp of the checkpoint's
-  const std::string& weights_sha256() const;
+  double logit_scale() const { return parts_.logit_scale; }
+  const std::string& weights_sha256() const { return parts_.weights_sha256; }
 
  private:
-  struct Model;
-  explicit ClipScorer(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
-  std::shared_ptr<const Model> model_;
+  std::vector<std::int64_t> token_ids(const std::string& text) const;
+
+  Parts parts_;
 };
 
 /// Predictors of which picture people prefer: CLIP models that were trained further on choices.

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "base/seed.h"
 #include "base/stop.h"
@@ -25,6 +26,7 @@ using base::Error;
 using base::ExitCode;
 
 constexpr std::int64_t kPairs = 8;                     // that are compared at a time
+constexpr std::size_t kMostPictures = 2000;            // whose diversity is measured
 constexpr std::size_t kFeatureBytes = std::size_t{1} << 30;  // of features that are held at a time
 
 Figure figure_of(const char* metric, const Lpips& network) {
@@ -64,6 +66,12 @@ std::vector<std::string> paired(const std::string& a, const std::string& b, std:
   return files;
 }
 
+at::Tensor finite(const at::Tensor& distances) {
+  if (!distances.isfinite().all().item<bool>())
+    throw Error(ExitCode::data, "a distance is not a finite number: the network's weights are damaged");
+  return distances.to(at::kDouble);
+}
+
 /// Collects pairs of one size until there are enough to be compared together.
 class PairTaker {
  public:
@@ -91,7 +99,7 @@ class PairTaker {
     left_.clear();
     right_.clear();
   }
-  at::Tensor distances() const { return parts_.empty() ? at::Tensor() : at::cat(parts_, 0).to(at::kDouble); }
+  at::Tensor distances() const { return parts_.empty() ? at::Tensor() : finite(at::cat(parts_, 0)); }
 
  private:
   const Lpips& network_;
@@ -118,6 +126,15 @@ std::vector<at::Tensor> read_all(const PictureSet& set, std::vector<Unreadable>&
   unreadable = set.unreadable;
   unreadable.insert(unreadable.end(), failed.begin(), failed.end());
   return pictures;
+}
+
+/// Not more pictures than can be held, evenly spaced.
+PictureSet thinned(const PictureSet& set) {
+  if (set.files.size() <= kMostPictures) return set;
+  base::log_warning(fmt::format("diversity of {} pictures is measured on {} of them, evenly spaced", set.files.size(), kMostPictures));
+  PictureSet part{{}, set.unreadable};
+  for (std::size_t i = 0; i < kMostPictures; ++i) part.files.push_back(set.files[i * set.files.size() / kMostPictures]);
+  return part;
 }
 
 /// Which pairs i < j of n pictures are compared: by row i the places j.
@@ -191,7 +208,7 @@ at::Tensor compare(const Lpips& network, const std::vector<at::Tensor>& pictures
         for (const std::int64_t j : chosen[static_cast<std::size_t>(i)])
           if (j >= other && j < other + runs.size()) rows.push_back(j - other);
         if (rows.empty()) continue;
-        const at::Tensor distances = network.distances(rows_of(own, {i - low}), rows_of(others, rows)).to(at::kDouble);
+        const at::Tensor distances = finite(network.distances(rows_of(own, {i - low}), rows_of(others, rows)));
         for (std::size_t k = 0; k < rows.size(); ++k) {
           const std::int64_t j = other + rows[k];
           data[i * n + j] = data[j * n + i] = distances[static_cast<std::int64_t>(k)].item<double>();
@@ -234,7 +251,7 @@ Figure lpips(const std::string& a, const std::string& b, const Lpips& network, c
 
 Figure diversity(const PictureSet& set, const Lpips& network, std::int64_t max_pairs, const FolderOptions& options) {
   Figure figure = figure_of("diversity", network);
-  const std::vector<at::Tensor> pictures = read_all(set, figure.unreadable, {});
+  const std::vector<at::Tensor> pictures = read_all(thinned(set), figure.unreadable, {});
   const auto n = static_cast<std::int64_t>(pictures.size());
   if (n < 2) throw Error(ExitCode::data, fmt::format("{} pictures can be read: too few to differ", n));
   const at::Tensor pairs = compare(network, pictures, choose_pairs(n, max_pairs, options.bootstrap.seed), options.progress);
