@@ -144,12 +144,13 @@ class Preference {
   static Preference open(const std::string& folder, PreferenceModel model, at::Device device = at::kCPU,
                          at::ScalarType dtype = at::kFloat);
 
+  Preference(ClipScorer clip, PreferenceModel model) : clip_(std::move(clip)), model_(model) {}
+
   double score(double cosine) const;
   const ClipScorer& clip() const { return clip_; }
   PreferenceModel model() const { return model_; }
 
  private:
-  Preference(ClipScorer clip, PreferenceModel model) : clip_(std::move(clip)), model_(model) {}
   ClipScorer clip_;
   PreferenceModel model_;
 };
