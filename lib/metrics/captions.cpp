@@ -4,6 +4,7 @@
 #include <limits>
 #include <map>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 

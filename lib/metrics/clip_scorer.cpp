@@ -29,9 +29,9 @@ using Fit = ClipPreparation::Fit;
 
 constexpr std::int64_t kLargest = 4096;  // pixels of a side, in preprocessor_config.json
 
-std::array<image::Filter, 6> filters() {  // by Pillow's numbers
+std::array<image::Filter, 5> filters() {  // by Pillow's numbers
   using enum image::Filter;
-  return {nearest, lanczos, bilinear, bicubic, box, lanczos};
+  return {nearest, lanczos, bilinear, bicubic, box};
 }
 
 /// {"height", "width"}, or a number for both.
@@ -76,7 +76,7 @@ ClipPreparation parse_preparation(const base::Json& json, const std::string& wha
   read_triple(fields, "image_mean", -1e3, p.mean);
   read_triple(fields, "image_std", 1e-6, p.deviation);
   p.rescale = fields.number_or("rescale_factor", 1e-9, 1, p.rescale);
-  p.filter = static_cast<int>(fields.integer_or("resample", 0, 5, p.filter));
+  p.filter = static_cast<int>(fields.integer_or("resample", 0, 4, p.filter));
   return p;
 }
 

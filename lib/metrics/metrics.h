@@ -16,8 +16,8 @@ namespace atelier::metrics {
 /// What the calls on whole folders have in common.
 struct FolderOptions {
   std::int64_t batch_size = 0;  ///< 0: what suits the network
-  BootstrapOptions bootstrap;
-  std::string progress;  ///< label of the progress on stderr; "": none
+  BootstrapOptions bootstrap = {};
+  std::string progress = {};  ///< label of the progress on stderr; "": none
 };
 
 /// Inception features of many pictures, with what makes them comparable.

@@ -86,11 +86,13 @@ ClipScorer seeded_clip(ClipPreparation::Fit fit) {
   vision.image_size = 32;
   vision.patch_size = 8;
   vision.projection_dim = 24;
+  const auto text_tower = std::make_shared<models::clip::TextEncoder>(text);
+  const auto vision_tower = std::make_shared<models::clip::VisionEncoder>(vision);
+  fill_seeded(*text_tower);
+  fill_seeded(*vision_tower);
   ClipScorer::Parts parts;
-  parts.text = std::make_shared<models::clip::TextEncoder>(text);
-  parts.vision = std::make_shared<models::clip::VisionEncoder>(vision);
-  fill_seeded(*parts.text);
-  fill_seeded(*parts.vision);
+  parts.text = text_tower;
+  parts.vision = vision_tower;
   parts.tokenizer = text::ClipTokenizer::builtin(/*zero_pad=*/false);
   parts.preparation.fit = fit;
   parts.preparation.shortest_edge = parts.preparation.crop_width = parts.preparation.crop_height = vision.image_size;

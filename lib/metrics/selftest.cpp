@@ -1,5 +1,6 @@
 #include "metrics/selftest.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
