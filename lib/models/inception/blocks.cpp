@@ -6,7 +6,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/max_pool2d.h>
-#include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
 
 namespace atelier::models::inception {
@@ -25,7 +24,7 @@ at::Tensor maximum(const at::Tensor& x, std::int64_t stride, std::int64_t paddin
 
 /// The branch of the average: its 1 x 1 convolution is taken first, on whole pixels, for an average of affine maps is the affine
 /// map of the average, and there are fewer channels to average afterwards.
-at::Tensor pooled(const BasicConv2d& branch, const at::Tensor& x) { return at::relu_(average(branch.before_relu(x))); }
+at::Tensor pooled(const BasicConv2d& branch, const at::Tensor& x) { return average(branch.before_relu(x)).relu_(); }
 
 }  // namespace
 
@@ -69,7 +68,7 @@ at::Tensor BasicConv2d::before_relu(const at::Tensor& x) const {
   return at::conv2d(x, weight_, bias_, {options_.stride, options_.stride}, {options_.padding[0], options_.padding[1]});
 }
 
-at::Tensor BasicConv2d::forward(const at::Tensor& x) const { return at::relu_(before_relu(x)); }
+at::Tensor BasicConv2d::forward(const at::Tensor& x) const { return before_relu(x).relu_(); }
 
 std::shared_ptr<BasicConv2d> Block::branch(const char* name, std::int64_t in, std::int64_t out, std::int64_t kernel,
                                            std::int64_t stride) {

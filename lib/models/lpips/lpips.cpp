@@ -6,7 +6,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/max_pool2d.h>
-#include <ATen/ops/relu.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
@@ -89,8 +88,8 @@ class Fire : public nn::Module {
     expand3x3_ = register_module("expand3x3", make_conv(s.kernel, s.out, 3, 1, 1));
   }
   at::Tensor forward(const at::Tensor& x) const {
-    const auto few = at::relu_(squeeze_->forward(x));
-    return at::relu_(at::cat({expand1x1_->forward(few), expand3x3_->forward(few)}, 1));
+    const auto few = squeeze_->forward(x).relu_();
+    return at::cat({expand1x1_->forward(few), expand3x3_->forward(few)}, 1).relu_();
   }
 
  private:
@@ -126,7 +125,7 @@ class Layer {
   std::int64_t channels() const { return fire_ ? 2 * spec_.out : spec_.out; }
 
   at::Tensor forward(const at::Tensor& x) const {
-    if (conv_) return at::relu_(conv_->forward(x));
+    if (conv_) return conv_->forward(x).relu_();
     if (fire_) return fire_->forward(x);
     return at::max_pool2d(x, {spec_.kernel, spec_.kernel}, {2, 2}, {0, 0}, {1, 1}, ceil_);
   }
