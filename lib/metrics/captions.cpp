@@ -67,8 +67,9 @@ std::vector<double> caption_cosines(const std::vector<Captioned>& pictures, cons
           const at::Tensor& words = embeddings.at(pictures[batch.indices[i]].text);
           const double cosine = (rows[static_cast<std::int64_t>(i)] * words).sum().item<double>();
           if (!std::isfinite(cosine))
-            throw base::Error(base::ExitCode::data, fmt::format("{}: its score is not a finite number: the network's weights are damaged",
-                                                                files[batch.indices[i]]));
+            throw base::Error(base::ExitCode::data,
+                              fmt::format("{}: its score is not a finite number: the network's weights are damaged",
+                                          files[batch.indices[i]]));
           cosines[batch.indices[i]] = cosine;
         }
       },
@@ -85,8 +86,7 @@ Figure clip_score(const std::vector<Captioned>& pictures, const ClipScorer& scor
 }
 
 Figure preference(const std::vector<Captioned>& pictures, const Preference& model, const FolderOptions& options) {
-  Figure figure =
-      mean_score(pictures, model.clip(), options, [&](double cosine) { return model.score(cosine); });
+  Figure figure = mean_score(pictures, model.clip(), options, [&](double cosine) { return model.score(cosine); });
   figure.metric = "preference";
   figure.variant = preference_name(model.model());
   return figure;

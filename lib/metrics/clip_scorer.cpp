@@ -50,12 +50,13 @@ void read_square(const base::JsonFields& fields, const char* key, std::int64_t& 
 void read_triple(const base::JsonFields& fields, const char* key, double low, double (&into)[3]) {
   const base::Json* list = fields.find(key);
   if (!list) return;
-  const bool good = list->is_array() && list->size() == 3 &&
-                    std::all_of(list->begin(), list->end(), [&](const base::Json& n) {
-                      return n.is_number() && n.get<double>() >= low && n.get<double>() <= 1e3;
-                    });
+  const bool good =
+      list->is_array() && list->size() == 3 && std::all_of(list->begin(), list->end(), [&](const base::Json& n) {
+        return n.is_number() && n.get<double>() >= low && n.get<double>() <= 1e3;
+      });
   if (!good)
-    throw Error(ExitCode::data, fmt::format("{}: \"{}\" is no list of three numbers from {} to 1000", fields.what(), key, low));
+    throw Error(ExitCode::data,
+                fmt::format("{}: \"{}\" is no list of three numbers from {} to 1000", fields.what(), key, low));
   for (std::size_t i = 0; i < 3; ++i) into[i] = (*list)[i].get<double>();
 }
 
@@ -130,8 +131,8 @@ ClipPreparation open_preparation(const std::string& folder, std::int64_t side) {
   }
   p = parse_preparation(base::read_json_file(path), path);
   if (p.crop_width != side || p.crop_height != side)
-    throw Error(ExitCode::data, fmt::format("{}: pictures of {}x{} do not suit a vision tower of {}x{}", path, p.crop_width,
-                                            p.crop_height, side, side));
+    throw Error(ExitCode::data, fmt::format("{}: pictures of {}x{} do not suit a vision tower of {}x{}", path,
+                                            p.crop_width, p.crop_height, side, side));
   return p;
 }
 
@@ -184,7 +185,7 @@ at::Tensor ClipScorer::picture_embeddings(const std::vector<at::Tensor>& prepare
   const at::NoGradGuard no_grad;
   const ClipPreparation& p = parts_.preparation;
   const at::Device device = parts_.vision->device();
-  const auto row = [&](const double(&v)[3]) { return at::tensor({v[0], v[1], v[2]}, at::kFloat).to(device); };
+  const auto row = [&](const double (&v)[3]) { return at::tensor({v[0], v[1], v[2]}, at::kFloat).to(device); };
   const at::Tensor pictures = at::stack(prepared).to(device, at::kFloat) * p.rescale;  // (B, S, S, 3)
   const at::Tensor planes = ((pictures - row(p.mean)) / row(p.deviation)).permute({0, 3, 1, 2}).contiguous();
   return unit_length(parts_.vision->forward(planes.to(parts_.vision->dtype())));

@@ -62,8 +62,9 @@ void check_made_by(const std::string& path, const std::map<std::string, std::str
                    const std::string& wanted) {
   const auto found = metadata.find(key);
   if (found == metadata.end() || found->second != wanted)
-    throw Error(ExitCode::data, fmt::format("{}: was made with {} {}, not {}", path, key,
-                                            found == metadata.end() ? "(unknown)" : base::in_quotes(found->second), wanted));
+    throw Error(ExitCode::data,
+                fmt::format("{}: was made with {} {}, not {}", path, key,
+                            found == metadata.end() ? "(unknown)" : base::in_quotes(found->second), wanted));
 }
 
 std::int64_t count_of(const std::string& path, const std::string& text) {
@@ -86,7 +87,8 @@ at::Tensor load_finite(io::WeightSource& source, const std::string& path, const 
 
 std::string cache_file(const std::string& folder, const std::string& pictures, const std::string& weights,
                        InceptionVariant variant) {
-  const std::string key = base::sha256_hex(fmt::format("{}\n{}\n{}\n{}", kFormat, pictures, weights, variant_name(variant)));
+  const std::string key =
+      base::sha256_hex(fmt::format("{}\n{}\n{}\n{}", kFormat, pictures, weights, variant_name(variant)));
   return (fs::path(folder) / fmt::format("inception-{}.safetensors", key.substr(0, 32))).native();
 }
 
@@ -120,8 +122,8 @@ InceptionFeatures inception_features(const PictureSet& set, const Inception& net
   result.unreadable.insert(result.unreadable.end(), unreadable.begin(), unreadable.end());
   const std::size_t readable = set.files.size() - unreadable.size();
   if (readable < 2)
-    throw Error(ExitCode::data, fmt::format("{} pictures can be read of {}: too few for a distance of distributions", readable,
-                                            set.files.size() + set.unreadable.size()));
+    throw Error(ExitCode::data, fmt::format("{} pictures can be read of {}: too few for a distance of distributions",
+                                            readable, set.files.size() + set.unreadable.size()));
   result.features = at::cat(parts, 0);
   result.statistics = feature_statistics(result.features);
   return result;
@@ -154,7 +156,8 @@ InceptionFeatures load_features(const std::string& path, const std::string& weig
   result.statistics.covariance = load_finite(*source, path, "covariance", at::kDouble, {d, d});
   if (source->has("features"))
     result.features = load_finite(*source, path, "features", at::kFloat, {result.statistics.count, d});
-  if (const auto list = metadata.find("unreadable"); list != metadata.end()) result.unreadable = from_list(list->second, path);
+  if (const auto list = metadata.find("unreadable"); list != metadata.end())
+    result.unreadable = from_list(list->second, path);
   return result;
 }
 

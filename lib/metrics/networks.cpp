@@ -112,8 +112,9 @@ std::vector<at::Tensor> Lpips::features(const std::vector<at::Tensor>& pictures)
   const at::Tensor bytes = at::stack(pictures);  // (B, H, W, 3)
   const std::int64_t least = network_->smallest_side();
   if (bytes.size(1) < least || bytes.size(2) < least)
-    throw Error(ExitCode::data, fmt::format("pictures of {}x{} are too small for LPIPS with {}; {} pixels a side are wanted",
-                                            bytes.size(2), bytes.size(1), variant_, least));
+    throw Error(ExitCode::data,
+                fmt::format("pictures of {}x{} are too small for LPIPS with {}; {} pixels a side are wanted",
+                            bytes.size(2), bytes.size(1), variant_, least));
   return network_->features(to_planes(bytes.to(network_->device())) / 127.5 - 1);
 }
 

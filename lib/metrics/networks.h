@@ -37,7 +37,7 @@ enum class InceptionVariant {
   pytorch_fid,  ///< bilinear without anti-aliasing on floats, then 2 x - 1
   clean_fid,    ///< Pillow's bicubic on floats, clamped, then (x - 128) / 128 (arXiv:2104.11222)
 };
-const char* variant_name(InceptionVariant variant);                               ///< "pytorch-fid", "clean-fid"
+const char* variant_name(InceptionVariant variant);                                ///< "pytorch-fid", "clean-fid"
 std::optional<InceptionVariant> parse_inception_variant(const std::string& name);  ///< by these names
 
 /// The InceptionV3 of pytorch-fid with its weights.

@@ -25,8 +25,8 @@ namespace fs = std::filesystem;
 using base::Error;
 using base::ExitCode;
 
-constexpr std::int64_t kPairs = 8;                     // that are compared at a time
-constexpr std::size_t kMostPictures = 2000;            // whose diversity is measured
+constexpr std::int64_t kPairs = 8;                           // that are compared at a time
+constexpr std::size_t kMostPictures = 2000;                  // whose diversity is measured
 constexpr std::size_t kFeatureBytes = std::size_t{1} << 30;  // of features that are held at a time
 
 Figure figure_of(const char* metric, const Lpips& network) {
@@ -57,11 +57,13 @@ std::vector<std::string> paired(const std::string& a, const std::string& b, std:
   std::vector<std::string> files;
   for (const auto& [name, file] : names) {
     const auto other = others.find(name);
-    if (other == others.end()) throw Error(ExitCode::data, fmt::format("{}: has no picture that is named as {}", b, file));
+    if (other == others.end())
+      throw Error(ExitCode::data, fmt::format("{}: has no picture that is named as {}", b, file));
     files.insert(files.end(), {file, other->second});
   }
   for (const auto& [name, file] : others)
-    if (!names.contains(name)) throw Error(ExitCode::data, fmt::format("{}: has no picture that is named as {}", a, file));
+    if (!names.contains(name))
+      throw Error(ExitCode::data, fmt::format("{}: has no picture that is named as {}", a, file));
   if (files.empty()) throw Error(ExitCode::data, fmt::format("{}: has no pictures", a));
   return files;
 }
@@ -79,14 +81,15 @@ class PairTaker {
       : network_(network), files_(files), batch_(batch) {}
 
   void take(std::size_t place, const at::Tensor& picture) {
-    if (place % 2 == 0 || !first_ || first_->first + 1 != place) {  // of a pair whose first is unreadable nothing is left
+    if (place % 2 == 0 || !first_ ||
+        first_->first + 1 != place) {  // of a pair whose first is unreadable nothing is left
       first_ = {place, picture};
       return;
     }
     const at::Tensor& a = first_->second;
     if (a.sizes() != picture.sizes())
-      throw Error(ExitCode::data, fmt::format("{} is {}, {} is {}: only pictures of one size can be compared", files_[place - 1],
-                                              size_text(a), files_[place], size_text(picture)));
+      throw Error(ExitCode::data, fmt::format("{} is {}, {} is {}: only pictures of one size can be compared",
+                                              files_[place - 1], size_text(a), files_[place], size_text(picture)));
     if (!left_.empty() && (left_.front().sizes() != a.sizes() || left_.size() == batch_)) flush();
     left_.push_back(a);
     right_.push_back(picture);
@@ -117,9 +120,9 @@ std::vector<at::Tensor> read_all(const PictureSet& set, std::vector<Unreadable>&
       [&](const PictureBatch& batch) {
         const at::Tensor& picture = batch.pictures.front();
         if (!pictures.empty() && picture.sizes() != pictures.front().sizes())
-          throw Error(ExitCode::data, fmt::format("{} is {}, others are {}: diversity wants pictures of one size",
-                                                  set.files[batch.indices.front()], size_text(picture),
-                                                  size_text(pictures.front())));
+          throw Error(ExitCode::data,
+                      fmt::format("{} is {}, others are {}: diversity wants pictures of one size",
+                                  set.files[batch.indices.front()], size_text(picture), size_text(pictures.front())));
         pictures.push_back(picture);
       },
       label);
@@ -131,7 +134,8 @@ std::vector<at::Tensor> read_all(const PictureSet& set, std::vector<Unreadable>&
 /// Not more pictures than can be held, evenly spaced.
 PictureSet thinned(const PictureSet& set) {
   if (set.files.size() <= kMostPictures) return set;
-  base::log_warning(fmt::format("diversity of {} pictures is measured on {} of them, evenly spaced", set.files.size(), kMostPictures));
+  base::log_warning(fmt::format("diversity of {} pictures is measured on {} of them, evenly spaced", set.files.size(),
+                                kMostPictures));
   PictureSet part{{}, set.unreadable};
   for (std::size_t i = 0; i < kMostPictures; ++i) part.files.push_back(set.files[i * set.files.size() / kMostPictures]);
   return part;
@@ -241,8 +245,9 @@ Figure lpips(const std::string& a, const std::string& b, const Lpips& network, c
   figure.unreadable.insert(figure.unreadable.end(), failed.begin(), failed.end());
   const at::Tensor distances = taker.distances();
   if (!distances.defined())
-    throw Error(failed.empty() ? ExitCode::internal : ExitCode::data,
-                failed.empty() ? "no pair was compared" : fmt::format("{}: {}", failed.front().first, failed.front().second));
+    throw Error(
+        failed.empty() ? ExitCode::internal : ExitCode::data,
+        failed.empty() ? "no pair was compared" : fmt::format("{}: {}", failed.front().first, failed.front().second));
   figure.value = distances.mean().item<double>();
   figure.n_real = figure.n_fake = distances.numel();
   figure.interval = bootstrap_mean(distances, options.bootstrap);
@@ -254,7 +259,8 @@ Figure diversity(const PictureSet& set, const Lpips& network, std::int64_t max_p
   const std::vector<at::Tensor> pictures = read_all(thinned(set), figure.unreadable, {});
   const auto n = static_cast<std::int64_t>(pictures.size());
   if (n < 2) throw Error(ExitCode::data, fmt::format("{} pictures can be read: too few to differ", n));
-  const at::Tensor pairs = compare(network, pictures, choose_pairs(n, max_pairs, options.bootstrap.seed), options.progress);
+  const at::Tensor pairs =
+      compare(network, pictures, choose_pairs(n, max_pairs, options.bootstrap.seed), options.progress);
   figure.n_fake = n;
   figure.value = pairs.nanmean().item<double>();
   figure.interval = bootstrap_pairs(pairs, options.bootstrap);

@@ -140,7 +140,8 @@ class Readers {
 PictureSet list_pictures(const std::string& folder) {
   std::error_code error;
   if (!fs::is_directory(folder, error))
-    throw Error(ExitCode::no_input, fmt::format("{}: {}", folder, fs::exists(folder, error) ? "is no folder" : "no such folder"));
+    throw Error(ExitCode::no_input,
+                fmt::format("{}: {}", folder, fs::exists(folder, error) ? "is no folder" : "no such folder"));
   PictureSet set;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     std::error_code ignored;

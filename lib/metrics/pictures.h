@@ -34,8 +34,8 @@ using Prepare = std::function<at::Tensor(const image::Image& rgb)>;
 
 /// Pictures that have been read and prepared.
 struct PictureBatch {
-  std::vector<at::Tensor> pictures;   ///< as `prepare` returned them
-  std::vector<std::size_t> indices;   ///< their places in the list of files
+  std::vector<at::Tensor> pictures;  ///< as `prepare` returned them
+  std::vector<std::size_t> indices;  ///< their places in the list of files
 };
 /// Takes one batch; called on the caller's thread, in the order of the files.
 using TakeBatch = std::function<void(const PictureBatch& batch)>;

@@ -81,7 +81,8 @@ void captions(std::vector<SelfTest>& tests) {
   const ClipScorer clip = seeded_clip();
   const double plain = cosine(clip, seeded_picture("clip.0", 32, 32), text);
   tests.push_back(test("clip-score", "clip", std::max(100 * plain, 0.0), 16.5604234, 1e-4, 1));
-  const Preference pickscore(clip, PreferenceModel::pickscore), hpsv2(seeded_clip(ClipPreparation::Fit::pad), PreferenceModel::hpsv2);
+  const Preference pickscore(clip, PreferenceModel::pickscore),
+      hpsv2(seeded_clip(ClipPreparation::Fit::pad), PreferenceModel::hpsv2);
   tests.push_back(test("preference", "pickscore", pickscore.score(cosine(clip, picture, text)), -1.9562677, 1e-4, 1));
   tests.push_back(test("preference", "hpsv2", hpsv2.score(cosine(hpsv2.clip(), picture, text)), 21.7312813, 1e-4, 1));
 }

@@ -70,7 +70,8 @@ double means_and_traces(const FeatureStatistics& real, const FeatureStatistics& 
 }
 
 /// 2 d.(x - mean) + |x - mean|^2 - |(x - mean) map|^2 for each row x, less its average.
-at::Tensor influence(const at::Tensor& features, const at::Tensor& mean, const at::Tensor& direction, const at::Tensor& map) {
+at::Tensor influence(const at::Tensor& features, const at::Tensor& mean, const at::Tensor& direction,
+                     const at::Tensor& map) {
   at::Tensor result = at::zeros({features.size(0)}, at::kDouble);
   by_run(features, [&](const at::Tensor& rows, std::int64_t first) {
     const at::Tensor centred = rows - mean, mapped = at::matmul(centred, map);
@@ -96,7 +97,8 @@ at::Tensor kernel(const at::Tensor& x, const at::Tensor& y) {
 
 /// For each subset, a row of `a` and `b` (R, N) and (R, M) of zeros and ones, the sum of the kernel over its pairs; a feature
 /// is not paired with itself where both sides are the same (`within`). (R)
-at::Tensor subset_sums(const at::Tensor& x, const at::Tensor& a, const at::Tensor& y, const at::Tensor& b, bool within) {
+at::Tensor subset_sums(const at::Tensor& x, const at::Tensor& a, const at::Tensor& y, const at::Tensor& b,
+                       bool within) {
   at::Tensor sums = at::zeros({b.size(0), b.size(1)}, at::kDouble);
   const at::Tensor others = exact(y);
   constexpr std::int64_t rows = 1024;
@@ -122,7 +124,8 @@ at::Tensor indicators(const std::vector<std::vector<std::int64_t>>& subsets, std
   return result;
 }
 
-at::Tensor discrepancy(const at::Tensor& within_real, const at::Tensor& within_fake, const at::Tensor& between, double m) {
+at::Tensor discrepancy(const at::Tensor& within_real, const at::Tensor& within_fake, const at::Tensor& between,
+                       double m) {
   return (within_real + within_fake) / (m * (m - 1)) - 2 * between / (m * m);
 }
 
@@ -143,8 +146,8 @@ at::Tensor discrepancies(const at::Tensor& real, const at::Tensor& fake, const S
     base::throw_if_stopped();
     auto i = subsets.real[r], j = subsets.fake[r];
     const at::Tensor x = chosen(real, i), y = chosen(fake, j);
-    result[static_cast<std::int64_t>(r)] = discrepancy(kernel(x, x).fill_diagonal_(0).sum(), kernel(y, y).fill_diagonal_(0).sum(),
-                                                       kernel(x, y).sum(), m);
+    result[static_cast<std::int64_t>(r)] =
+        discrepancy(kernel(x, x).fill_diagonal_(0).sum(), kernel(y, y).fill_diagonal_(0).sum(), kernel(x, y).sum(), m);
   }
   return result;
 }
@@ -209,7 +212,8 @@ Frechet frechet(const at::Tensor& real, const FeatureStatistics& real_statistics
   // The derivative of tr M^(1/2), M = S1^(1/2) S2 S1^(1/2), by S1 is S1^(-1/2) M^(1/2) S1^(-1/2) / 2, by S2 S1^(1/2) M^(-1/2)
   // S1^(1/2) / 2: squares of these maps.
   if (real.defined())
-    result.real_influence = influence(real, real_statistics.mean, direction, at::matmul(own.power(-0.5), product.scaled(0.25)));
+    result.real_influence =
+        influence(real, real_statistics.mean, direction, at::matmul(own.power(-0.5), product.scaled(0.25)));
   if (fake.defined())
     result.fake_influence = influence(fake, fake_statistics.mean, -direction, at::matmul(root, product.scaled(-0.25)));
   return result;
@@ -219,7 +223,8 @@ Kid kernel_distance(const at::Tensor& real, const at::Tensor& fake, const KidOpt
   const at::NoGradGuard no_grad;
   check_same_dimension(real.size(1), fake.size(1));
   const std::int64_t size = options.subset_size;
-  if (size < 2) throw Error(ExitCode::data, fmt::format("subsets of {} are too small for KID; at least 2 are wanted", size));
+  if (size < 2)
+    throw Error(ExitCode::data, fmt::format("subsets of {} are too small for KID; at least 2 are wanted", size));
   if (real.size(0) < size || fake.size(0) < size)
     throw Error(ExitCode::data, fmt::format("{} and {} pictures are too few for KID's subsets of {}", real.size(0),
                                             fake.size(0), size));

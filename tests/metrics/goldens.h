@@ -19,7 +19,8 @@ inline const base::Json& metrics_golden(const std::string& part) {
 }
 
 /// Correlated features that Python makes, too: (n, d) f32.
-inline at::Tensor formula_features(const std::string& name, std::int64_t n, std::int64_t d, double scale = 1, double shift = 0) {
+inline at::Tensor formula_features(const std::string& name, std::int64_t n, std::int64_t d, double scale = 1,
+                                   double shift = 0) {
   const at::Tensor rows = metrics::seeded(name, {n, d}, scale).to(at::kDouble);
   return (at::matmul(rows, metrics::seeded(name + ".mix", {d, d}).to(at::kDouble)) + shift).to(at::kFloat);
 }

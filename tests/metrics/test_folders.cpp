@@ -69,16 +69,19 @@ TEST_CASE("batches come in order and whole; damaged files are named; errors of e
   CHECK(unreadable[0] == Unreadable{set.files[4], "is neither a PNG nor a JPEG picture"});
   const auto prepare = [](const image::Image&) -> at::Tensor { throw std::runtime_error("prepare"); };
   CHECK_THROWS_WITH(read_batches(set.files, 3, prepare, [](const PictureBatch&) {}), "prepare");
-  CHECK_THROWS_WITH(read_batches(set.files, 3, to_byte_tensor, [](const PictureBatch&) { throw std::runtime_error("take"); }),
-                    "take");
+  CHECK_THROWS_WITH(
+      read_batches(set.files, 3, to_byte_tensor, [](const PictureBatch&) { throw std::runtime_error("take"); }),
+      "take");
 }
 
 TEST_CASE("FID and KID of folders: the value, how many, an interval, and the files that were left out") {
   const Quiet quiet;
   const test::Scratch scratch;
-  const std::string real = picture_folder(scratch, "real", "real", 4, 48, 48), fake = picture_folder(scratch, "fake", "fake", 4, 48, 48);
+  const std::string real = picture_folder(scratch, "real", "real", 4, 48, 48),
+                    fake = picture_folder(scratch, "fake", "fake", 4, 48, 48);
   test::put_file(scratch.file("fake/broken.png"), "x");
-  const auto a = features_of(real, inception(), kVariant), b = features_of(fake, inception(), kVariant, {.batch_size = 3});
+  const auto a = features_of(real, inception(), kVariant),
+             b = features_of(fake, inception(), kVariant, {.batch_size = 3});
   const auto& golden = test::metrics_golden("selftest").at("pytorch-fid");
   const Figure distance = fid(a, b);
   CHECK(test::close(distance.value, golden.at("fid").at("pytorch_fid").get<double>(), 1e-3));
@@ -105,9 +108,11 @@ TEST_CASE("folders of one picture, or of none that can be read, are too few; siz
   const Quiet quiet;
   const test::Scratch scratch;
   const std::string one = picture_folder(scratch, "one", "x", 1, 32, 32);
-  CHECK(test::contains(test::error_of(base::ExitCode::data, [&] { features_of(one, inception(), kVariant); }), "1 pictures"));
+  CHECK(test::contains(test::error_of(base::ExitCode::data, [&] { features_of(one, inception(), kVariant); }),
+                       "1 pictures"));
   test::put_file(scratch.file("one/0.png"), "x");
-  CHECK(test::contains(test::error_of(base::ExitCode::data, [&] { features_of(one, inception(), kVariant); }), "0 pictures"));
+  CHECK(test::contains(test::error_of(base::ExitCode::data, [&] { features_of(one, inception(), kVariant); }),
+                       "0 pictures"));
   image::write_image(scratch.file("one/a.png"), seeded_picture("a", 20, 30));
   image::write_image(scratch.file("one/b.png"), seeded_picture("b", 33, 21));
   const auto mixed = features_of(one, inception(), kVariant);
@@ -129,7 +134,8 @@ TEST_CASE("features are kept, and found again by what they were made of") {
   };
   REQUIRE(files().size() == 1);
   const std::string file = *files().begin();
-  const auto again = features_of(folder, inception(), kVariant, {}, cache), read = features_of(file, inception(), kVariant);
+  const auto again = features_of(folder, inception(), kVariant, {}, cache),
+             read = features_of(file, inception(), kVariant);
   for (const auto& result : {again, read}) {
     CHECK(test::difference(result.features, first.features) == 0);
     CHECK(test::difference(result.statistics.covariance, first.statistics.covariance) == 0);
@@ -154,7 +160,7 @@ TEST_CASE("features are kept, and found again by what they were made of") {
   }
   SUBCASE("statistics alone are enough for FID and not for KID") {
     auto bare = first;
-    bare.features = {};
+    bare.features = at::Tensor();
     save_features(scratch.file("bare.safetensors"), bare);
     const auto loaded = features_of(scratch.file("bare.safetensors"), inception(), kVariant);
     const Figure figure = fid(loaded, first);
@@ -164,17 +170,20 @@ TEST_CASE("features are kept, and found again by what they were made of") {
   }
   SUBCASE("a cache that cannot be written costs nothing but the time") {
     test::put_file(scratch.file("wall"), "x");
-    CHECK(test::difference(features_of(folder, inception(), kVariant, {}, scratch.file("wall/cache")).features, first.features) == 0);
+    CHECK(test::difference(features_of(folder, inception(), kVariant, {}, scratch.file("wall/cache")).features,
+                           first.features) == 0);
   }
 }
 
 TEST_CASE("LPIPS of files and of folders paired by name") {
   const test::Scratch scratch;
   const Lpips network = seeded_lpips("alex");
-  const std::string a = picture_folder(scratch, "a", "diverse", 4, 48, 40), b = picture_folder(scratch, "b", "b", 4, 48, 40);
+  const std::string a = picture_folder(scratch, "a", "diverse", 4, 48, 40),
+                    b = picture_folder(scratch, "b", "b", 4, 48, 40);
   fs::rename(scratch.path() / "b/2.png", scratch.path() / "b/2.PNG");  // an ending is no part of the name
   image::write_image(scratch.file("a/3.png"), seeded_picture("wide", 60, 40));
-  image::write_image(scratch.file("b/3.png"), seeded_picture("wider", 60, 40));  // pairs may differ in size, not within one
+  image::write_image(scratch.file("b/3.png"),
+                     seeded_picture("wider", 60, 40));  // pairs may differ in size, not within one
   double sum = 0;
   for (const char* name : {"0.png", "1.png", "2.png", "3.png"}) {
     const std::string other = std::string(name) == "2.png" ? "2.PNG" : name;
@@ -267,5 +276,6 @@ TEST_CASE("scores of captioned pictures: the mean, each cosine, and what cannot 
   const Figure preferred = preference(pictures, Preference(scorer, PreferenceModel::pickscore));
   CHECK(std::abs(preferred.value - scorer.logit_scale() * mean) < 1e-3);
   CHECK(preferred.variant == "pickscore");
-  CHECK(test::contains(test::error_of(base::ExitCode::data, [&] { clip_score({pictures.back()}, scorer); }), "none of 1"));
+  CHECK(test::contains(test::error_of(base::ExitCode::data, [&] { clip_score({pictures.back()}, scorer); }),
+                       "none of 1"));
 }

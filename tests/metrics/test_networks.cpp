@@ -39,14 +39,16 @@ class Tensors {
  public:
   void add(const std::string& name, const at::Tensor& tensor) { tensors_[name] = tensor.contiguous(); }
   void add_all(const nn::Module& module) {
-    for (const auto& entry : module.named_parameters()) add(entry.key(), seeded_weight(entry.key(), entry.value().sizes()));
+    for (const auto& entry : module.named_parameters())
+      add(entry.key(), seeded_weight(entry.key(), entry.value().sizes()));
   }
   void erase(const std::string& name) { tensors_.erase(name); }
   void write(const std::string& path) const {
     std::vector<io::TensorBytes> entries;
     for (const auto& [name, tensor] : tensors_)
-      entries.push_back({{name, io::dtype_of(tensor.scalar_type()), tensor.sizes().vec()},
-                         {static_cast<const std::byte*>(tensor.const_data_ptr()), static_cast<std::size_t>(tensor.nbytes())}});
+      entries.push_back(
+          {{name, io::dtype_of(tensor.scalar_type()), tensor.sizes().vec()},
+           {static_cast<const std::byte*>(tensor.const_data_ptr()), static_cast<std::size_t>(tensor.nbytes())}});
     io::write_safetensors(path, entries, {});
   }
 
@@ -94,7 +96,8 @@ TEST_CASE("Inception's features equal pytorch-fid's and clean-fid's within 1e-4 
 
 TEST_CASE("pictures of one size go through together, with the same features") {
   const auto variant = InceptionVariant::pytorch_fid;
-  const auto a = Inception::prepare(seeded_picture("a", 40, 30), variant), b = Inception::prepare(seeded_picture("b", 40, 30), variant);
+  const auto a = Inception::prepare(seeded_picture("a", 40, 30), variant),
+             b = Inception::prepare(seeded_picture("b", 40, 30), variant);
   const auto both = inception().features({a, b}, variant);
   CHECK(difference(both.narrow(0, 0, 1), inception().features({a}, variant)) < 1e-4);
   CHECK(difference(both.narrow(0, 1, 1), inception().features({b}, variant)) < 1e-4);
@@ -122,7 +125,8 @@ TEST_CASE("LPIPS equals the lpips package within 1e-4") {
 TEST_CASE("LPIPS refuses pictures that are too small for its trunk") {
   const Lpips network = seeded_lpips("squeeze");
   const auto small = to_byte_tensor(seeded_picture("a", 40, 16));
-  CHECK(test::contains(test::error_of(base::ExitCode::data, [&] { network.features({small}); }), "40x16 are too small"));
+  CHECK(
+      test::contains(test::error_of(base::ExitCode::data, [&] { network.features({small}); }), "40x16 are too small"));
   for (const std::string trunk : {"alex", "vgg", "squeeze"}) {
     const int least = trunk == "alex" ? 31 : trunk == "vgg" ? 16 : 17;
     CHECK(seeded_lpips(trunk).features({to_byte_tensor(seeded_picture("a", least, least))}).back().size(2) >= 1);
@@ -171,7 +175,8 @@ TEST_CASE("a CLIPModel folder is opened with its own preparation, or CLIP's") {
 TEST_CASE("preference scores: PickScore scales the cosine, HPSv2 takes 100 times it") {
   const test::Scratch scratch;
   const std::string folder = clip_folder(scratch);
-  const auto pickscore = Preference::open(folder, PreferenceModel::pickscore), hpsv2 = Preference::open(folder, PreferenceModel::hpsv2);
+  const auto pickscore = Preference::open(folder, PreferenceModel::pickscore),
+             hpsv2 = Preference::open(folder, PreferenceModel::hpsv2);
   CHECK(pickscore.score(0.5) == doctest::Approx(0.5 * std::exp(2.5)));
   CHECK(hpsv2.score(0.5) == 50);
   const auto wide = seeded_picture("clip.1", 50, 40);
@@ -200,7 +205,8 @@ TEST_CASE("files of weights are told apart, and what is missing is named") {
     CHECK(test::contains(refused([&] { Lpips::open(path); }), "no linear layers"));
     CHECK(test::contains(refused([&] { Inception::open(path); }), "Conv2d_1a_3x3.conv.weight"));
   }
-  CHECK(test::error_of(base::ExitCode::no_input, [&] { Inception::open(scratch.file("none.safetensors")); }) != "(no error)");
+  CHECK(test::error_of(base::ExitCode::no_input, [&] { Inception::open(scratch.file("none.safetensors")); }) !=
+        "(no error)");
 }
 
 TEST_CASE("vision configurations out of range are refused") {
@@ -209,8 +215,8 @@ TEST_CASE("vision configurations out of range are refused") {
     json["vision_config"][key] = value;
     return test::error_of(base::ExitCode::data, [&] { models::clip::parse_vision_config(json, "config.json"); });
   };
-  for (const std::string key : {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size",
-                                "layer_norm_eps", "num_channels"})
+  for (const std::string key : {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                                "image_size", "patch_size", "layer_norm_eps", "num_channels"})
     for (const base::Json& value : {base::Json(-1), base::Json(std::int64_t{1} << 40), base::Json("many")}) {
       CAPTURE(key);
       CHECK(test::contains(with(key, value), key));

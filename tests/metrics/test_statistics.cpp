@@ -63,7 +63,8 @@ TEST_CASE("few features are measured in the space that they span, with the same 
 
 TEST_CASE("known distances: shifted and scaled normal distributions") {
   const auto identity = at::eye(3, at::kDouble);
-  const FeatureStatistics a{at::zeros({3}, at::kDouble), identity, 10}, b{at::full({3}, 2.0, at::kDouble), 4 * identity, 10};
+  const FeatureStatistics a{at::zeros({3}, at::kDouble), identity, 10},
+      b{at::full({3}, 2.0, at::kDouble), 4 * identity, 10};
   CHECK(frechet_distance(a, b) == doctest::Approx(3 * 4 + 3 * (1 + 4 - 2 * 2)));
 }
 
@@ -111,12 +112,14 @@ TEST_CASE("KID equals torch-fidelity's within 1e-6") {
 }
 
 TEST_CASE("KID of many features, subset by subset, is that of one pass over all pairs") {
-  const auto many = formula_features("many", 8193, 4), fake = formula_features("others", 40, 4, 1, 0.3);  // 8192 are done in one pass
+  const auto many = formula_features("many", 8193, 4),
+             fake = formula_features("others", 40, 4, 1, 0.3);  // 8192 are done in one pass
   const Kid kid = kernel_distance(many, fake, {3, 20, 1});
   NumpyRandomState random(1);
   double sum = 0;
   for (int i = 0; i < 3; ++i) {
-    const auto a = many.index_select(0, at::tensor(random.choice(8193, 20))), b = fake.index_select(0, at::tensor(random.choice(40, 20)));
+    const auto a = many.index_select(0, at::tensor(random.choice(8193, 20))),
+               b = fake.index_select(0, at::tensor(random.choice(40, 20)));
     sum += kernel_distance(a, b, {1, 20, 0}).mean;  // of all that there are
   }
   CHECK(close(kid.mean, sum / 3, 1e-9));
@@ -149,7 +152,8 @@ TEST_CASE("intervals: the same for the same seed, around the estimate, narrower 
   CHECK(few->second - few->first > 2 * (interval->second - interval->first));
   CHECK_FALSE(bootstrap_mean(values, {.resamples = 0}));
   CHECK_FALSE(bootstrap_mean(values.narrow(0, 0, 1)));
-  const auto both = bootstrap_influence(5, values - mean, values - mean), one = bootstrap_influence(5, {}, values - mean);
+  const auto both = bootstrap_influence(5, values - mean, values - mean),
+             one = bootstrap_influence(5, {}, values - mean);
   CHECK(both->second - both->first == doctest::Approx(std::sqrt(2.0) * (one->second - one->first)).epsilon(0.2));
   CHECK(one->first < 5);
   CHECK(one->second > 5);
@@ -178,6 +182,7 @@ TEST_CASE("too few features, other dimensions and numbers that are not finite ar
   broken[2][1] = NAN;
   CHECK(test::contains(error([&] { feature_statistics(broken); }), "not finite"));
   CHECK(test::contains(error([&] { distance({rows, formula_features("y", 6, 5)}); }), "4 and of 5"));
-  CHECK(test::contains(error([&] { kernel_distance(rows, rows, {10, 7}); }), "6 and 6 pictures are too few for KID's subsets of 7"));
+  CHECK(test::contains(error([&] { kernel_distance(rows, rows, {10, 7}); }),
+                       "6 and 6 pictures are too few for KID's subsets of 7"));
   CHECK(test::contains(error([&] { kernel_distance(rows, rows, {10, 1}); }), "subsets of 1"));
 }

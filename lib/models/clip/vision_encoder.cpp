@@ -46,7 +46,8 @@ VisionEncoder::VisionEncoder(const VisionConfig& c) : config_(c) {
   const LayerConfig layer{c.hidden_size, c.intermediate_size, c.heads, c.norm_eps, c.activation, /*causal=*/false};
   for (std::int64_t i = 0; i < c.layers; ++i) layers_.push_back(layers->append(std::make_shared<EncoderLayer>(layer)));
   post_layer_norm_ = vision_model->register_module("post_layernorm", norm());
-  visual_projection_ = register_module("visual_projection", std::make_shared<nn::Linear>(c.hidden_size, c.projection_dim));
+  visual_projection_ =
+      register_module("visual_projection", std::make_shared<nn::Linear>(c.hidden_size, c.projection_dim));
 }
 
 at::Tensor VisionEncoder::forward(const at::Tensor& pictures) const {
@@ -61,8 +62,9 @@ VisionConfig parse_vision_config(const base::Json& json, const std::string& what
   const base::JsonFields fields(vision ? *vision : json, vision ? what + ": vision_config" : what);
   const std::string type = fields.string_or("model_type", "clip_vision_model");
   if (type != "clip_vision_model" && type != "clip")
-    throw base::Error(base::ExitCode::data,
-                      fmt::format("{}: model_type \"{}\" is not supported; known are clip_vision_model and clip", what, type));
+    throw base::Error(
+        base::ExitCode::data,
+        fmt::format("{}: model_type \"{}\" is not supported; known are clip_vision_model and clip", what, type));
   VisionConfig c;
   c.hidden_size = fields.integer_or("hidden_size", 1, 1 << 16, c.hidden_size);
   c.intermediate_size = fields.integer_or("intermediate_size", 1, 1 << 18, c.intermediate_size);
@@ -72,7 +74,8 @@ VisionConfig parse_vision_config(const base::Json& json, const std::string& what
   c.image_size = fields.integer_or("image_size", c.patch_size, 4096, c.image_size);
   c.norm_eps = fields.number_or("layer_norm_eps", 0, 1, c.norm_eps);
   c.activation = nn::parse_activation(fields.string_or("hidden_act", "quick_gelu"), fields.what());
-  c.projection_dim = outer.integer_or("projection_dim", 1, 1 << 16, fields.integer_or("projection_dim", 1, 1 << 16, 512));
+  c.projection_dim =
+      outer.integer_or("projection_dim", 1, 1 << 16, fields.integer_or("projection_dim", 1, 1 << 16, 512));
   fields.integer_or("num_channels", 3, 3, 3);
   if (c.hidden_size % c.heads != 0)
     throw base::Error(base::ExitCode::data,

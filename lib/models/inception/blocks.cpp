@@ -82,8 +82,7 @@ std::shared_ptr<BasicConv2d> Block::branch(const char* name, std::int64_t in, st
 std::shared_ptr<BasicConv2d> Block::strip(const char* name, std::int64_t in, std::int64_t out, std::int64_t height,
                                           std::int64_t width) {
   convolutions_.push_back(register_module(
-      name,
-      std::make_shared<BasicConv2d>(in, out, BasicConv2d::Options{{height, width}, 1, {height / 2, width / 2}})));
+      name, std::make_shared<BasicConv2d>(in, out, BasicConv2d::Options{{height, width}, 1, {height / 2, width / 2}})));
   return convolutions_.back();
 }
 

@@ -25,8 +25,8 @@ class BasicConv2d : public nn::Module {
 
   /// W' = W g / sqrt(v + eps), b' = b - m g / sqrt(v + eps), rounded once from f64; W' in channels-last order.
   void fold();
-  at::Tensor forward(const at::Tensor& x) const;         // (B, in, H, W) -> (B, out, H', W')
-  at::Tensor before_relu(const at::Tensor& x) const;     // the same, still without the ReLU
+  at::Tensor forward(const at::Tensor& x) const;      // (B, in, H, W) -> (B, out, H', W')
+  at::Tensor before_relu(const at::Tensor& x) const;  // the same, still without the ReLU
   const at::Tensor& weight() const { return weight_; }
 
  private:
@@ -56,10 +56,11 @@ class Block : public nn::Module {
   std::vector<std::shared_ptr<BasicConv2d>> convolutions_;
 };
 
-std::shared_ptr<Block> block_a(std::int64_t in, std::int64_t pool_features);   // (B, in, 35, 35) -> (B, 224 + pool, 35, 35)
-std::shared_ptr<Block> block_b(std::int64_t in);                               // (B, 288, 35, 35) -> (B, 768, 17, 17)
-std::shared_ptr<Block> block_c(std::int64_t in, std::int64_t channels);        // (B, 768, 17, 17), same shape
-std::shared_ptr<Block> block_d(std::int64_t in);                               // (B, 768, 17, 17) -> (B, 1280, 8, 8)
-std::shared_ptr<Block> block_e(std::int64_t in, bool max_pool);                // (B, in, 8, 8) -> (B, 2048, 8, 8)
+std::shared_ptr<Block> block_a(std::int64_t in,
+                               std::int64_t pool_features);              // (B, in, 35, 35) -> (B, 224 + pool, 35, 35)
+std::shared_ptr<Block> block_b(std::int64_t in);                         // (B, 288, 35, 35) -> (B, 768, 17, 17)
+std::shared_ptr<Block> block_c(std::int64_t in, std::int64_t channels);  // (B, 768, 17, 17), same shape
+std::shared_ptr<Block> block_d(std::int64_t in);                         // (B, 768, 17, 17) -> (B, 1280, 8, 8)
+std::shared_ptr<Block> block_e(std::int64_t in, bool max_pool);          // (B, in, 8, 8) -> (B, 2048, 8, 8)
 
 }  // namespace atelier::models::inception

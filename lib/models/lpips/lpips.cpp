@@ -20,8 +20,9 @@ constexpr double kEps = 1e-10;  // keeps a pixel without features from being div
 struct Spec {
   enum class Kind { conv, pool, fire } kind;
   std::int64_t number;
-  std::int64_t in, out, kernel, stride, padding;  ///< fire: out is that of each of its two halves, kernel the squeezed channels
-  bool tap;                                       ///< a linear layer looks at its result
+  std::int64_t in, out, kernel, stride,
+      padding;  ///< fire: out is that of each of its two halves, kernel the squeezed channels
+  bool tap;     ///< a linear layer looks at its result
 };
 
 Spec conv(std::int64_t number, std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride,
@@ -34,8 +35,10 @@ Spec fire(std::int64_t number, std::int64_t in, std::int64_t squeezed, std::int6
 }
 
 std::vector<Spec> alex() {
-  return {conv(0, 3, 64, 11, 4, 2),   pool(2, 3), conv(3, 64, 192, 5, 1, 2), pool(5, 3), conv(6, 192, 384, 3, 1, 1),
-          conv(8, 384, 256, 3, 1, 1), conv(10, 256, 256, 3, 1, 1)};
+  return {conv(0, 3, 64, 11, 4, 2),   pool(2, 3),
+          conv(3, 64, 192, 5, 1, 2),  pool(5, 3),
+          conv(6, 192, 384, 3, 1, 1), conv(8, 384, 256, 3, 1, 1),
+          conv(10, 256, 256, 3, 1, 1)};
 }
 
 std::vector<Spec> vgg() {
@@ -186,9 +189,10 @@ Trunk recognise(const io::WeightSource& weights) {
     throw base::Error(base::ExitCode::data,
                       fmt::format("{}: holds no trunk for LPIPS (torchvision's features.0.weight is missing)", path));
   if (!weights.has("lin0.model.1.weight"))
-    throw base::Error(base::ExitCode::data,
-                      fmt::format("{}: holds a trunk but no linear layers of LPIPS (lin0.model.1.weight is missing)", path),
-                      "scripts/convert-metrics puts both into one file");
+    throw base::Error(
+        base::ExitCode::data,
+        fmt::format("{}: holds a trunk but no linear layers of LPIPS (lin0.model.1.weight is missing)", path),
+        "scripts/convert-metrics puts both into one file");
   if (weights.has("features.3.squeeze.weight")) return Trunk::squeeze;
   return weights.has("features.28.weight") ? Trunk::vgg : Trunk::alex;
 }

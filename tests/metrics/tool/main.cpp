@@ -15,7 +15,8 @@ namespace {
 using namespace atelier;
 using namespace atelier::metrics;
 
-Figure distance(const std::string& weights, const std::string& metric, const std::string& real, const std::string& fake) {
+Figure distance(const std::string& weights, const std::string& metric, const std::string& real,
+                const std::string& fake) {
   const auto variant = metric == "clean-fid" ? InceptionVariant::clean_fid : InceptionVariant::pytorch_fid;
   const Inception network = Inception::open(weights);
   const auto a = features_of(real, network, variant), b = features_of(fake, network, variant);
@@ -55,8 +56,8 @@ int main(int argc, char** argv) try {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   if (arguments.at(0) == "selftest") return print_selftest();
   const Figure figure = measure(arguments);
-  base::Json record{{"metric", figure.metric}, {"variant", figure.variant}, {"value", figure.value}, {"n_real", figure.n_real},
-                    {"n_fake", figure.n_fake}, {"unreadable", figure.unreadable.size()}};
+  base::Json record{{"metric", figure.metric}, {"variant", figure.variant}, {"value", figure.value},
+                    {"n_real", figure.n_real}, {"n_fake", figure.n_fake},   {"unreadable", figure.unreadable.size()}};
   if (figure.interval) record["interval"] = {figure.interval->first, figure.interval->second};
   if (figure.deviation) record["deviation"] = *figure.deviation;
   std::printf("%s\n", base::dump_json(record).c_str());
