@@ -92,13 +92,14 @@ double cosine(const ClipScorer& scorer, const image::Image& picture, const std::
 TEST_CASE("Inception's features equal pytorch-fid's and clean-fid's within 1e-4 of their largest") {
   const auto goldens = io::WeightSource::open(std::string(ATELIER_TEST_DATA) + "/metrics/features.safetensors");
   for (const auto variant : {InceptionVariant::pytorch_fid, InceptionVariant::clean_fid}) {
-    CAPTURE(variant_name(variant));
+    const std::string name = variant_name(variant);
+    CAPTURE(name);
     std::vector<at::Tensor> prepared;
     for (const auto& picture : inception_pictures()) prepared.push_back(Inception::prepare(picture, variant));
     const auto features = inception().features(prepared, variant);
-    const auto expected = goldens->load(variant_name(variant), at::kFloat, at::kCPU);
+    const auto expected = goldens->load(name, at::kFloat, at::kCPU);
     const double largest = expected.abs().max().item<double>();
-    MESSAGE(variant_name(variant) << ": largest difference " << difference(features, expected) << " of " << largest);
+    MESSAGE(name << ": largest difference " << difference(features, expected) << " of " << largest);
     CHECK(difference(features, expected) < 1e-4 * largest);
   }
 }
