@@ -7,6 +7,7 @@
 #include <ATen/ops/stack.h>
 #include <fmt/format.h>
 
+#include "models/clip/encoder_layer.h"
 #include "nn/checkpoint.h"
 
 namespace atelier::models::clip {
@@ -24,63 +25,7 @@ class Embedding : public nn::Module {
   at::Tensor weight;
 };
 
-class Attention : public nn::Module {
- public:
-  explicit Attention(const TextConfig& c) : heads_(c.heads) {
-    const auto linear = [&](const char* name) {
-      return register_module(name, std::make_shared<Linear>(c.hidden_size, c.hidden_size, true));
-    };
-    k_proj = linear("k_proj");
-    v_proj = linear("v_proj");
-    q_proj = linear("q_proj");
-    out_proj = linear("out_proj");
-  }
-
-  at::Tensor forward(const at::Tensor& x) const {  // (B, T, hidden), same shape
-    return out_proj->forward(
-        nn::multi_head_attention(q_proj->forward(x), k_proj->forward(x), v_proj->forward(x), heads_, /*causal=*/true));
-  }
-
- private:
-  std::int64_t heads_;
-  std::shared_ptr<Linear> q_proj, k_proj, v_proj, out_proj;
-};
-
-class Mlp : public nn::Module {
- public:
-  explicit Mlp(const TextConfig& c) : activation_(c.activation) {
-    fc1 = register_module("fc1", std::make_shared<Linear>(c.hidden_size, c.intermediate_size, true));
-    fc2 = register_module("fc2", std::make_shared<Linear>(c.intermediate_size, c.hidden_size, true));
-  }
-  at::Tensor forward(const at::Tensor& x) const { return fc2->forward(nn::activate(activation_, fc1->forward(x))); }
-
- private:
-  nn::Activation activation_;
-  std::shared_ptr<Linear> fc1, fc2;
-};
-
 }  // namespace
-
-/// One pre-norm transformer layer.
-class EncoderLayer : public nn::Module {
- public:
-  explicit EncoderLayer(const TextConfig& c) {
-    self_attn = register_module("self_attn", std::make_shared<Attention>(c));
-    layer_norm1 = register_module("layer_norm1", std::make_shared<LayerNorm>(c.hidden_size, c.norm_eps));
-    mlp = register_module("mlp", std::make_shared<Mlp>(c));
-    layer_norm2 = register_module("layer_norm2", std::make_shared<LayerNorm>(c.hidden_size, c.norm_eps));
-  }
-
-  at::Tensor forward(const at::Tensor& x) const {  // (B, T, hidden), same shape
-    const auto h = x + self_attn->forward(layer_norm1->forward(x));
-    return h + mlp->forward(layer_norm2->forward(h));
-  }
-
- private:
-  std::shared_ptr<Attention> self_attn;
-  std::shared_ptr<LayerNorm> layer_norm1, layer_norm2;
-  std::shared_ptr<Mlp> mlp;
-};
 
 TextEncoder::TextEncoder(const TextConfig& c) : config_(c) {
   auto text_model = register_module("text_model", std::make_shared<Group>());
@@ -92,7 +37,8 @@ TextEncoder::TextEncoder(const TextConfig& c) : config_(c) {
            ->weight;
   auto encoder = text_model->register_module("encoder", std::make_shared<Group>());
   auto layers = encoder->register_module("layers", std::make_shared<Group>());
-  for (std::int64_t i = 0; i < c.layers; ++i) layers_.push_back(layers->append(std::make_shared<EncoderLayer>(c)));
+  const LayerConfig layer{c.hidden_size, c.intermediate_size, c.heads, c.norm_eps, c.activation, /*causal=*/true};
+  for (std::int64_t i = 0; i < c.layers; ++i) layers_.push_back(layers->append(std::make_shared<EncoderLayer>(layer)));
   final_layer_norm_ =
       text_model->register_module("final_layer_norm", std::make_shared<LayerNorm>(c.hidden_size, c.norm_eps));
   if (c.projection_dim > 0)
