@@ -22,6 +22,7 @@ std::vector<BenchCommand> all_commands() {
   std::vector<BenchCommand> commands{compare_command()};
   for (BenchCommand& command : metric_commands()) commands.push_back(std::move(command));
   commands.push_back(speed_command());
+  commands.push_back(train_command());
   for (BenchCommand& command : vote_commands()) commands.push_back(std::move(command));
   return commands;
 }
@@ -67,6 +68,7 @@ std::function<int()> define_root(CLI::App& app, const std::vector<BenchCommand>&
                    "sd-bench compare --models A B --prompts prompts.txt --output report\n"
                    "  sd-bench fid real/ made/ --inception inception.safetensors --json\n"
                    "  sd-bench speed --model A --batch-sizes 1 4\n"
+                   "  sd-bench train --model A --data photos --methods lora full\n"
                    "  sd-bench fid --help");
   return [options] {
     if (options->selftest) return run_selftest(options->json);

@@ -30,6 +30,7 @@ BenchCommand bench_command(std::string name, std::string description, void (*bin
 BenchCommand compare_command();
 std::vector<BenchCommand> metric_commands();  ///< fid, kid, lpips, diversity, clip-score, preference
 BenchCommand speed_command();
+BenchCommand train_command();
 std::vector<BenchCommand> vote_commands();  ///< vote, elo
 
 /// The whole of sd-bench: `sd-bench COMMAND [FLAGS]`, or flags of its own.

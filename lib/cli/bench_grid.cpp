@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/nearest.h"
-#include "cli/toml.h"
+#include "base/toml.h"
 #include "io/file_system.h"
 
 namespace atelier::cli {
@@ -102,7 +102,7 @@ std::string label_of(const GridRow& row, const GridAxes& axes) {
 std::string GridRow::id() const { return fmt::format("{}/{}/{}/{}/{}", model_name, lora_name, dtype, sampler, steps); }
 
 void read_grid(const std::string& path, GridAxes& flags) {
-  const Json grid = parse_toml(io::read_file(path, kMaxBytes), path);
+  const Json grid = base::parse_toml(io::read_file(path, kMaxBytes), path);
   const std::map<std::string, std::vector<std::string>*> known{{"models", &flags.models},
                                                                {"loras", &flags.loras},
                                                                {"dtypes", &flags.dtypes},

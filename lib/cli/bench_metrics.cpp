@@ -1,8 +1,12 @@
 // The commands of sd-bench that measure pictures which are there: fid, kid, lpips, diversity, clip-score, preference.
+#include <functional>
+#include <optional>
+
 #include <fmt/format.h>
 
 #include "cli/bench.h"
 #include "cli/bench_figures.h"
+#include "cli/bench_plan.h"
 #include "cli/bench_prompts.h"
 #include "cli/command.h"
 #include "cli/output.h"
@@ -24,7 +28,7 @@ const std::string kGroup = "Measurement";
 
 void add_common(CLI::App& app, MetricOptions& o, const std::string& example, bool dtype = false) {
   add_command_options(app, o.common, example,
-                      {.model = false, .dtype = dtype, .plan = false, .batches = false, .completions = false});
+                      {.model = false, .dtype = dtype, .batches = false, .completions = false});
   app.add_option("--weights-sha256", o.weights_sha256, "Hash that the weights must have; others are exit code 65")
       ->type_name("HEX")
       ->group(kGroup);
@@ -141,6 +145,16 @@ metrics::FolderOptions folder_options(const MetricOptions& o) {
   return options;
 }
 
+/// --plan and --max-ram: the exit code, where nothing is left to be done.
+std::optional<int> planned(const MetricOptions& o, const std::function<Plan()>& make) {
+  if (!o.common.plan && !o.common.max_ram_bytes()) return std::nullopt;
+  Plan plan = make();
+  plan.max_ram = o.common.max_ram_bytes();
+  if (!o.common.plan) return require_fit(plan), std::nullopt;
+  Output().record(plan_json(plan));
+  return plan_exit_code(plan);
+}
+
 /// Prints the figure. 3 where files had to be left out: the figure is not of everything that was asked for.
 int print(const metrics::Figure& figure, const MetricOptions& o) {
   warn_unreadable(figure);
@@ -165,12 +179,16 @@ Features features(const MetricOptions& o) {
           metrics::features_of(o.second, network, variant, options, o.cache)};
 }
 
+Plan features_plan(const MetricOptions& o) { return inception_plan(o.weights, o.first, o.second, o.batch_size); }
+
 int run_fid(const MetricOptions& o) {
+  if (const auto code = planned(o, [&] { return features_plan(o); })) return *code;
   const Features both = features(o);
   return print(metrics::fid(both.real, both.fake, folder_options(o)), o);
 }
 
 int run_kid(const MetricOptions& o) {
+  if (const auto code = planned(o, [&] { return features_plan(o); })) return *code;
   const Features both = features(o);
   metrics::KidOptions options;
   options.subsets = o.subsets;
@@ -186,10 +204,12 @@ metrics::Lpips open_lpips(const MetricOptions& o) {
 }
 
 int run_lpips(const MetricOptions& o) {
+  if (const auto code = planned(o, [&] { return lpips_plan(o.weights, o.first, false, o.batch_size); })) return *code;
   return print(metrics::lpips(o.first, o.second, open_lpips(o), folder_options(o)), o);
 }
 
 int run_diversity(const MetricOptions& o) {
+  if (const auto code = planned(o, [&] { return lpips_plan(o.weights, o.first, true, o.batch_size); })) return *code;
   const metrics::PictureSet set = metrics::list_pictures(o.first);
   return print(metrics::diversity(set, open_lpips(o), o.max_pairs, folder_options(o)), o);
 }
@@ -205,7 +225,10 @@ at::Device place_clip(const MetricOptions& o) {
   return device;
 }
 
+Plan captioned_plan(const MetricOptions& o) { return clip_plan(o.weights, clip_dtype(o.common.dtype), o.batch_size); }
+
 int run_clip_score(const MetricOptions& o) {
+  if (const auto code = planned(o, [&] { return captioned_plan(o); })) return *code;
   const auto pictures = with_prompts(o.first, o.prompts);
   const auto scorer = metrics::ClipScorer::open(o.weights, place_clip(o), clip_dtype(o.common.dtype));
   require_hash(o.weights_sha256, scorer.weights_sha256(), o.weights);
@@ -213,6 +236,7 @@ int run_clip_score(const MetricOptions& o) {
 }
 
 int run_preference(const MetricOptions& o) {
+  if (const auto code = planned(o, [&] { return captioned_plan(o); })) return *code;
   const auto pictures = with_prompts(o.first, o.prompts);
   const auto kind = *metrics::parse_preference_model(o.predictor);
   const auto model = metrics::Preference::open(o.weights, kind, place_clip(o), clip_dtype(o.common.dtype));
