@@ -12,6 +12,7 @@
 #include "cli/bench_results.h"
 #include "cli/bench_train_options.h"
 #include "cli/bench_train_report.h"
+#include "cli/bench_training.h"
 #include "cli/image_training.h"
 #include "cli/output.h"
 #include "io/file_system.h"
@@ -148,6 +149,7 @@ class TrainBench {
     const auto data = open_data(files, options_.data.data, row.train.train.batch_size);
     metrics::MemoryMeter memory(files.files.device);  // before the model: its tensors count
     ImageTrainee trainee = make_image_trainee(row.train, files, seed_);
+    TrainingMeasurement run;
     const ImageTraining training{.options = row.train,
                                  .files = files,
                                  .trainee = trainee,
@@ -158,11 +160,14 @@ class TrainBench {
                                  .write_checkpoint = {},
                                  .pairs = make_pairs(files, *trainee.model),
                                  .eval_every = options_.eval_every,
-                                 .ephemeral = true};
-    memory.start();
-    const train::RunResult run = run_image_training(training).run;
+                                 .run = [&](train::Task& task, const train::LoopOptions& loop) {
+                                   memory.start();
+                                   run = measure_training(task, loop);
+                                   return train::RunResult{};
+                                 }};
+    run_image_training(training);
     const std::vector<double> timed(run.seconds.begin() + options_.warmups(), run.seconds.end());
-    const double samples = static_cast<double>(run.tokens) / static_cast<double>(run.steps);  // of a step
+    const double samples = static_cast<double>(run.samples) / static_cast<double>(run.seconds.size());  // of a step
     record["precision"] = name_of(files.precision);
     record["trained_parameters"] = trainee.trained();
     record["samples_per_s"] = samples / metrics::quantile(timed, 0.5);
@@ -171,7 +176,7 @@ class TrainBench {
     record["losses"] = Json::array();
     double seconds = 0;
     std::int64_t step = 0;
-    for (const auto& [taken, loss] : run.evaluations) {
+    for (const auto& [taken, loss] : run.losses) {
       for (; step < taken; ++step) seconds += run.seconds[static_cast<std::size_t>(step)];
       record["losses"].push_back({{"step", taken}, {"train_s", seconds}, {"loss", loss}});
     }

@@ -117,16 +117,15 @@ class Run {
     result.loop = loop_options(o_.train, run_folder(o_), steps_of(o_.train, t_.data->steps_per_epoch()));
     result.loop.lr = base_rate(o_);
     result.loop.eval_every = t_.pairs.empty() ? o_.sample_every : t_.eval_every;
-    result.loop.ephemeral = t_.ephemeral;
     result.loop.precision = t_.files.precision;
     result.loop.settings = settings();
     base::log_info(fmt::format("{} steps, {} numbers trained, {} pictures an epoch", result.loop.steps,
                                t_.trainee.trained(), t_.data->report().draws));
     at::manual_seed(t_.seed);
     const Clock::time_point begin = Clock::now();
-    result.run = train::train(task, result.loop);
+    result.run = t_.run ? t_.run(task, result.loop) : train::train(task, result.loop);
     o_.common.record->timings["train_s"] = seconds_since(begin);
-    if (!t_.ephemeral) take_weights(train::Checkpoints(result.loop.run_folder).path(result.run.steps));
+    if (!t_.run) take_weights(train::Checkpoints(result.loop.run_folder).path(result.run.steps));
     return result;
   }
 

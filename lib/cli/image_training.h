@@ -29,8 +29,12 @@ struct ImageTraining {
   base::Json settings;              ///< what must be equal for a resume besides model, data and image_train_settings
   /// Adds the tool's own files to a checkpoint that is being written; may be empty.
   std::function<void(const std::string& folder)> write_checkpoint;
-  /// For measuring: the loss of these after every `eval_every` steps (0: before the first and after the last), and nothing is written.
+  /// For measuring: the loss of these after every `eval_every` steps (0: before the first and after the last alone).
   std::vector<train::image::FixedPair> pairs = {};
+  std::int64_t eval_every = 0;
+  /// For measuring, too: runs the task in place of train::train; the trainee is then as it leaves it.
+  std::function<train::RunResult(train::Task& task, const train::LoopOptions& options)> run = {};
+};
   std::int64_t eval_every = 0;
   bool ephemeral = false;
 };
@@ -42,8 +46,7 @@ struct ImageTrainingResult {
 };
 
 /// Fills the caches, trains into run_folder(options), and puts what is to be written into the trainee: the averaged weights where
-/// there are, else the last ones; of an ephemeral one the trainee is as the last step left it. Timings go to the record. Errors as
-/// train::train.
+/// there are, else the last ones. Timings go to the record. Errors as train::train.
 ImageTrainingResult run_image_training(const ImageTraining& training);
 
 }  // namespace atelier::cli

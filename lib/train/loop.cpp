@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <span>
 #include <system_error>
 #include <utility>
 
@@ -43,7 +42,7 @@ void check(const LoopOptions& options) {
   require(std::isfinite(options.max_grad_norm) && options.max_grad_norm >= 0, "the gradient norm must not be negative");
   require(options.eval_every >= 0 && options.save_every >= 0 && options.early_stop >= 0 && options.keep >= 1,
           "evaluations, saves and patience must not be negative, and at least one checkpoint is kept");
-  require(options.ephemeral || !options.run_folder.empty(), "the run folder has no name");
+  require(!options.run_folder.empty(), "the run folder has no name");
 }
 
 /// What one optimiser step came to.
@@ -69,7 +68,7 @@ class Run {
   }
 
   RunResult run() {
-    if (!options_.ephemeral) resume();
+    resume();
     if (end_ == "early_stopped" || (!end_.empty() && step_ >= options_.steps))
       return result(RunResult::End::was_finished);
     end_.clear();
@@ -78,7 +77,6 @@ class Run {
     try {
       while (more()) one_step();
     } catch (const base::Stopped& stopped) {
-      if (options_.ephemeral) throw;
       clear_gradients(parameters_);
       save();
       throw base::Stopped(ExitCode::resumable,
@@ -190,7 +188,6 @@ class Run {
   void save() {
     if (saved_step_ == step_ && saved_due_ == evaluation_due_ && end_.empty()) return;
     check_weights();
-    if (options_.ephemeral) return;
     RunState state;
     state.step = step_;
     for (const Parameter& parameter : parameters_) state.weights[parameter.name] = parameter.tensor;
@@ -255,7 +252,6 @@ class Run {
     base::throw_if_stopped();
     const Step step = take_step();
     losses_.push_back(step.loss);
-    seconds_.push_back(step.seconds);
     tokens_ += step.tokens;
     ++step_;
     if (ema_) ema_->update(step_);
@@ -332,7 +328,6 @@ class Run {
       throw Error(ExitCode::condition, fmt::format("the evaluation after step {} is not finite", step_), last_good());
     }
     record_evaluation(*value);
-    evaluations_.emplace_back(step_, *value);
     if (!first_eval_) first_eval_ = value;
     const bool better = !best_eval_ || *value < *best_eval_;
     poor_evaluations_ = better ? 0 : poor_evaluations_ + 1;
@@ -359,11 +354,9 @@ class Run {
   std::string metrics_path() const { return (fs::path(options_.run_folder) / "metrics.jsonl").native(); }
 
   void open_records() {
-    if (!options_.ephemeral) {
-      io::file_system().create_folders(options_.run_folder);
-      metrics_ = std::make_unique<MetricsFile>(metrics_path(), saved_step_, evaluation_due_);
-      events_ = std::make_unique<EventFile>(options_.run_folder, step_ + 1);
-    }
+    io::file_system().create_folders(options_.run_folder);
+    metrics_ = std::make_unique<MetricsFile>(metrics_path(), saved_step_, evaluation_due_);
+    events_ = std::make_unique<EventFile>(options_.run_folder, step_ + 1);
     first_step_ = step_;
     progress_ =
         std::make_unique<base::Progress>("training", static_cast<std::uint64_t>(options_.steps - step_), "steps");
@@ -371,19 +364,19 @@ class Run {
 
   void report(const Step& step) {
     const double speed = step.seconds > 0 ? static_cast<double>(step.tokens) / step.seconds : 0;
+    metrics_->write({.step = step_,
+                     .loss = step.loss,
+                     .lr = step.lr,
+                     .grad_norm = step.grad_norm,
+                     .tokens = tokens_,
+                     .tokens_per_s = speed,
+                     .eval_loss = {},
+                     .peak_rss_bytes = base::peak_rss_bytes()});
     const EventFile::Scalar scalars[] = {{"train/loss", step.loss},
                                          {"train/lr", step.lr},
                                          {"train/grad_norm", step.grad_norm},
                                          {"train/tokens_per_s", speed}};
-    write({.step = step_,
-           .loss = step.loss,
-           .lr = step.lr,
-           .grad_norm = step.grad_norm,
-           .tokens = tokens_,
-           .tokens_per_s = speed,
-           .eval_loss = {},
-           .peak_rss_bytes = base::peak_rss_bytes()},
-          scalars);
+    events_->scalars(step_, scalars);
     progress_->update(static_cast<std::uint64_t>(step_ - first_step_), fmt::format("loss {:.4f}", step.loss));
   }
 
@@ -392,28 +385,20 @@ class Run {
     line.step = step_;
     line.eval_loss = value;
     line.peak_rss_bytes = base::peak_rss_bytes();
-    const EventFile::Scalar scalars[] = {{"eval/loss", value}};
-    write(line, scalars);
-  }
-
-  void write(const StepMetrics& line, std::span<const EventFile::Scalar> scalars) {
-    if (options_.ephemeral) return;
     metrics_->write(line);
+    const EventFile::Scalar scalars[] = {{"eval/loss", value}};
     events_->scalars(step_, scalars);
   }
 
   RunResult result(RunResult::End end) const {
     return {.end = end,
             .steps = step_,
-            .tokens = tokens_,
             .loss = losses_.empty() ? 0 : losses_.back(),
             .losses = losses_,
             .first_eval = first_eval_,
             .best_eval = best_eval_,
             .best_step = best_step_,
-            .checkpoint = options_.ephemeral ? "" : checkpoints_.path(step_),
-            .seconds = seconds_,
-            .evaluations = evaluations_};
+            .checkpoint = checkpoints_.path(step_)};
   }
 
   Task& task_;
@@ -427,8 +412,7 @@ class Run {
 
   std::int64_t step_ = 0, saved_step_ = -1, first_step_ = 0, best_step_ = 0, poor_evaluations_ = 0;
   std::uint64_t tokens_ = 0;
-  std::vector<double> losses_, seconds_;
-  std::vector<std::pair<std::int64_t, double>> evaluations_;
+  std::vector<double> losses_;
   std::optional<double> first_eval_, best_eval_;
   bool evaluation_due_ = false, saved_due_ = false;  // saved_due_: as the last checkpoint has it
   std::string end_;                                  // "", "finished", "early_stopped"

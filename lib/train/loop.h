@@ -4,7 +4,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -66,21 +65,17 @@ struct LoopOptions {
   std::int64_t keep = 1;                  ///< newest checkpoints; the best one is kept besides
   std::string resume = "auto";  ///< "auto": the newest whole checkpoint, if any; "never"; or a checkpoint folder
   bool overwrite = false;       ///< a run folder that holds another run is emptied of it
-  bool ephemeral = false;       ///< for measuring: no folder is needed, nothing is written or resumed, and a stop is thrown as it comes
   base::Json settings;          ///< flags that must be equal for a resume (model, data, method): keys to values
 };
 
 struct RunResult {
   enum class End { finished, early_stopped, was_finished } end = End::finished;
   std::int64_t steps = 0;      ///< taken in all, resumed parts included
-  std::uint64_t tokens = 0;    ///< processed in all, likewise
   double loss = 0;             ///< of the last step
   std::vector<double> losses;  ///< of every step from the first on, resumed parts included
   std::optional<double> first_eval, best_eval;
   std::int64_t best_step = 0;  ///< 0: the weights before the first step
   std::string checkpoint;      ///< of the last step
-  std::vector<double> seconds;  ///< that each step took which this call made: data, both passes, optimiser
-  std::vector<std::pair<std::int64_t, double>> evaluations;  ///< step and value of those that this call made
 };
 
 /// metrics.jsonl gets a line for every step (loss, lr, grad_norm, tokens, tokens_per_s) and one for every evaluation

@@ -527,35 +527,6 @@ TEST_CASE("a folder that holds another run") {
   CHECK(train::train(branch, options).losses.size() == 7);
 }
 
-TEST_CASE("an ephemeral run trains the same, times its steps, and writes nothing") {
-  const Quiet quiet;
-  const test::Scratch scratch;
-  LoopOptions options = make_options(scratch);
-  options.eval_every = 5;
-  Network kept, measured;
-  seed_torch(1);
-  const RunResult whole = train::train(kept, options);
-  options.ephemeral = true;
-  options.run_folder = "";
-  const auto before = std::distance(fs::recursive_directory_iterator(scratch.path()), {});
-  seed_torch(1);
-  const RunResult run = train::train(measured, options);
-  CHECK(run.losses == whole.losses);
-  CHECK(run.evaluations == whole.evaluations);
-  REQUIRE(run.evaluations.size() == 5);
-  CHECK(run.evaluations[1].first == 5);
-  CHECK(run.seconds.size() == 20);
-  CHECK(run.tokens == whole.tokens);
-  CHECK(run.checkpoint.empty());
-  CHECK(std::distance(fs::recursive_directory_iterator(scratch.path()), {}) == before);
-  Network stopped;
-  stopped.at_call = [](int call) {
-    if (call == 9) base::request_stop(SIGINT);
-  };
-  CHECK(error_of(ExitCode::interrupted, [&] { train::train(stopped, options); }) != "(no error)");
-  base::clear_stop();
-}
-
 TEST_CASE("what cannot be trained is refused") {
   const Quiet quiet;
   const test::Scratch scratch;
