@@ -71,11 +71,11 @@ constexpr const char* kBody = R"html(<h1>Which picture is better?</h1>
 <p class="soft">Look at what is asked for, and at how good the picture looks. Keys: left and right arrow for a picture, space for
 no difference, backspace to go back. Nothing leaves this page until you save your answers as a file.</p>
 <p><label>Your name or initials, if you like: <input id="voter" maxlength="40"></label> <span id="progress" class="soft"></span></p>
-<h2 id="caption"></h2>
+<h2 id="caption" class="centred"></h2>
 <table class="pictures ballot"><tr><td><img id="left" alt="left picture"></td><td><img id="right" alt="right picture"></td></tr>
 <tr><td><button id="choose-left">The left one</button></td><td><button id="choose-right">The right one</button></td></tr></table>
-<p><button id="choose-tie">No difference</button> <button id="back">Back</button> <button id="save">Save the answers</button></p>
-<p id="done" hidden>That was the last pair. Please save the answers.</p>
+<p class="centred"><button id="choose-tie">No difference</button> <button id="back">Back</button> <button id="save">Save the answers</button></p>
+<p id="done" class="centred" hidden>That was the last pair. Please save the answers.</p>
 )html";
 
 constexpr const char* kScript = R"js(

@@ -71,21 +71,21 @@ std::string millions(const Json& parameters) { return report::number(parameters.
 
 // ---- sentences ----
 
-std::string setting_sentence(const ComparisonReport& r) {
+report::Facts facts_of(const ComparisonReport& r) {
   const Json& s = r.settings;
-  const Json& machine = s.at("machine");
-  const std::string where = machine.contains("gpu") && s.at("device") != "cpu" ? machine["gpu"].get<std::string>()
-                                                                               : machine.at("cpu").get<std::string>();
-  return fmt::format(
-      "{} rows, {} pictures each: {} prompts (SHA-256 {}) x {}, seeds from {}; {} x {} pixels, guidance {}. Measured "
-      "on {} ({}), {} threads, "
-      "after {} warm-up pictures in each row; Atelier {}, LibTorch {} ({}).",
-      r.rows.size(), s.at("pictures").get<std::int64_t>(), s.at("prompts").get<std::int64_t>(),
-      s.at("prompts_sha256").get<std::string>().substr(0, 12), s.at("count").get<std::int64_t>(), s.at("seed").dump(),
-      s.at("width").dump(), s.at("height").dump(), report::number(s.at("cfg_scale").get<double>()),
-      s.at("device").get<std::string>(), where, s.at("threads").dump(), s.at("warmup").dump(),
-      s.at("version").get<std::string>(), machine.at("libtorch").get<std::string>(),
-      machine.at("instructions").get<std::string>());
+  const auto number = [&](const char* key) { return s.at(key).dump(); };
+  const std::int64_t count = s.at("count").get<std::int64_t>();
+  report::Facts facts;
+  const auto add = [&](const char* name, std::string value) { facts.entries.emplace_back(name, std::move(value)); };
+  add("Rows", fmt::format("{}", r.rows.size()));
+  add("Pictures in each", count == 1 ? number("pictures") : fmt::format("{} x {} prompts", count, number("prompts")));
+  add("Prompts (SHA-256)", s.at("prompts_sha256").get<std::string>().substr(0, 12));
+  add("Seeds from", number("seed"));
+  if (!s.at("width").is_null()) add("Size", number("width") + " x " + number("height"));
+  add("Guidance", fmt::format("{:g}", s.at("cfg_scale").get<double>()));
+  add("Warm-up pictures", number("warmup"));
+  for (auto& fact : machine_facts(s)) facts.entries.push_back(std::move(fact));
+  return facts;
 }
 
 /// "FID: best is euler · 20 steps, 23.4 (22.9 to 24.0). Its interval overlaps that of 2 others: ..."
@@ -299,12 +299,12 @@ void add_failures(const ComparisonReport& r, std::vector<report::Block>& blocks)
   for (std::size_t i = 0; i < r.rows.size(); ++i) {
     if (!ran(r.rows[i]))
       blocks.push_back(report::Paragraph{
-          fmt::format("Failed: {}: {}", r.labels[i], r.rows[i].at("error").get<std::string>()), true});
+          fmt::format("Failed: {}: {}", r.labels[i], r.rows[i].at("error").get<std::string>()), report::Tone::alarm});
     for (const Json& failed : r.rows[i].value("failed_metrics", Json::array()))
       blocks.push_back(
           report::Paragraph{fmt::format("Not computed: {} of {}: {}", failed.at("metric").get<std::string>(),
                                         r.labels[i], failed.at("error").get<std::string>()),
-                            true});
+                            report::Tone::alarm});
   }
 }
 
@@ -312,11 +312,11 @@ report::Document document_of(const ComparisonReport& r) {
   report::Document document{"Comparison of picture models", {}};
   auto& blocks = document.blocks;
   const auto heading = [&](const char* text) { blocks.push_back(report::Heading{text}); };
-  blocks.push_back(report::Paragraph{setting_sentence(r)});
+  blocks.push_back(facts_of(r));
   add_failures(r, blocks);
   heading("Results");
   for (const Quantity& quantity : figure_quantities())
-    if (best_row(r.rows, quantity) < r.rows.size()) blocks.push_back(report::Paragraph{verdict_sentence(r, quantity)});
+    if (best_row(r.rows, quantity) < r.rows.size()) blocks.push_back(report::Paragraph{verdict_sentence(r, quantity), report::Tone::finding});
   blocks.push_back(results_table(r));
   if (!r.verdicts.empty()) {
     heading("Gates");

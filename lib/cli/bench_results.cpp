@@ -47,6 +47,20 @@ Json spread_record(const std::vector<double>& seconds) {
   return {{"median", spread.median}, {"p95", spread.p95}, {"n", spread.n}};
 }
 
+std::vector<std::pair<std::string, std::string>> machine_facts(const Json& settings) {
+  const Json& machine = settings.at("machine");
+  const std::string device = settings.at("device").get<std::string>();
+  const bool gpu = device != "cpu" && machine.contains("gpu");
+  std::vector<std::pair<std::string, std::string>> facts;
+  facts.emplace_back("Device", fmt::format("{}: {}", device, machine.at(gpu ? "gpu" : "cpu").get<std::string>()));
+  if (gpu && machine.contains("driver")) facts.emplace_back("Driver", machine["driver"].get<std::string>());
+  facts.emplace_back("Threads", settings.at("threads").dump());
+  facts.emplace_back("LibTorch", fmt::format("{} ({})", machine.at("libtorch").get<std::string>(),
+                                             machine.at("instructions").get<std::string>()));
+  facts.emplace_back("Atelier", settings.at("version").get<std::string>());
+  return facts;
+}
+
 void add_measurements(Json& row, const std::vector<Json>& jobs) {
   const Json& first = jobs.front();
   for (const char* key : {"sampler", "schedule", "width", "height"}) row[key] = first.at(key);

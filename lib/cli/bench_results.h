@@ -28,6 +28,9 @@ std::optional<std::pair<double, double>> interval_of(const base::Json& figure);
 /// {"median","p95","n"} in seconds; null where nothing was measured.
 base::Json spread_record(const std::vector<double>& seconds);
 
+/// Where it was measured, for reports: of settings with "device", "threads", "version" and "machine" (machine_record).
+std::vector<std::pair<std::string, std::string>> machine_facts(const base::Json& settings);
+
 /// Adds to a row what its pictures' records say: sampler, size, adapters, "timings", "memory", "energy".
 void add_measurements(base::Json& row, const std::vector<base::Json>& jobs);
 

@@ -19,21 +19,23 @@ using report::Table;
 
 constexpr double kMiB = 1 << 20;
 
-std::string setting_sentence(const TrainReport& r) {
+report::Facts facts_of(const TrainReport& r) {
   const Json& s = r.settings;
-  const Json& machine = s.at("machine");
-  const bool gpu = machine.contains("gpu") && s.at("device") != "cpu";
-  return fmt::format(
-      "{} on {} pictures (SHA-256 {}) of {} x {} pixels: {} steps in each row, the first {} not timed, {} micro-batches a step{}. "
-      "The loss is that of {} noised pictures, the same before, between and after the steps of all rows. Measured on {} ({}), "
-      "{} threads; seed {}; Atelier {}, LibTorch {} ({}).",
-      s.at("model").get<std::string>(), s.at("pictures").dump(), s.at("data_sha256").get<std::string>().substr(0, 12),
-      s.at("width").dump(), s.at("height").dump(), s.at("steps").dump(), s.at("warmups").dump(),
-      s.at("grad_accum").dump(), s.at("grad_checkpointing").get<bool>() ? ", blocks computed again" : "",
-      s.at("pairs").dump(), s.at("device").get<std::string>(),
-      machine.at(gpu ? "gpu" : "cpu").get<std::string>(), s.at("threads").dump(), s.at("seed").dump(),
-      s.at("version").get<std::string>(), machine.at("libtorch").get<std::string>(),
-      machine.at("instructions").get<std::string>());
+  const auto number = [&](const char* key) { return s.at(key).dump(); };
+  report::Facts facts;
+  const auto add = [&](const char* name, std::string value) { facts.entries.emplace_back(name, std::move(value)); };
+  add("Model", s.at("model").get<std::string>());
+  add("Pictures", number("pictures"));
+  add("Pictures (SHA-256)", s.at("data_sha256").get<std::string>().substr(0, 12));
+  add("Size", number("width") + " x " + number("height"));
+  add("Steps of each row", fmt::format("{}, {} of them not timed", number("steps"), number("warmups")));
+  add("Micro-batches of a step", number("grad_accum"));
+  add("Blocks computed again", s.at("grad_checkpointing").get<bool>() ? "yes" : "no");
+  add("Learning rate of the UNet", fmt::format("{:g}", s.at("unet_lr").get<double>()));
+  add("Loss measured on", number("pairs") + " noised pictures, always the same");
+  add("Seed", number("seed"));
+  for (auto& fact : machine_facts(s)) facts.entries.push_back(std::move(fact));
+  return facts;
 }
 
 std::string step_cell(const Json& row) {
@@ -124,11 +126,11 @@ std::string csv_of(const TrainReport& r) {
 report::Document document_of(const TrainReport& r) {
   report::Document document{"Training efficiency", {}};
   auto& blocks = document.blocks;
-  blocks.push_back(report::Paragraph{setting_sentence(r)});
+  blocks.push_back(facts_of(r));
   for (std::size_t i = 0; i < r.rows.size(); ++i)
     if (!ran(r.rows[i]))
       blocks.push_back(report::Paragraph{
-          fmt::format("Failed: {}: {}", r.labels[i], r.rows[i].at("error").get<std::string>()), true});
+          fmt::format("Failed: {}: {}", r.labels[i], r.rows[i].at("error").get<std::string>()), report::Tone::alarm});
   blocks.push_back(report::Heading{"Results"});
   blocks.push_back(train_table(r));
   blocks.push_back(all_charts(r));

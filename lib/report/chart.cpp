@@ -10,7 +10,7 @@
 namespace atelier::report {
 namespace {
 
-constexpr double kCharacter = 6.6;  // width of one at 12 px, on average
+constexpr double kCharacter = 7.2;  // width of one at 12 px, in the widest of the usual fonts
 constexpr std::size_t kColours = 8, kMaxLabel = 48;
 
 std::string colour(std::size_t series) { return fmt::format("var(--s{})", series % kColours); }

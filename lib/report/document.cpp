@@ -10,7 +10,14 @@ struct HtmlWriter {
 
   void operator()(const Heading& heading) { out += "<h2>" + escape(heading.text) + "</h2>\n"; }
   void operator()(const Paragraph& paragraph) {
-    out += (paragraph.alarm ? "<p class=\"failed\">" : "<p>") + escape(paragraph.text) + "</p>\n";
+    const char* const begin[] = {"<p>", "<p class=\"finding\">", "<p class=\"failed\">"};
+    out += begin[static_cast<int>(paragraph.tone)] + escape(paragraph.text) + "</p>\n";
+  }
+  void operator()(const Facts& facts) {
+    out += "<dl class=\"facts\">\n";
+    for (const auto& [name, value] : facts.entries)
+      out += "<div><dt>" + escape(name) + "</dt><dd>" + escape(value) + "</dd></div>\n";
+    out += "</dl>\n";
   }
   void operator()(const Table& table) { out += to_html(table); }
   void operator()(const Charts& charts) {
@@ -37,7 +44,12 @@ struct MarkdownWriter {
   void operator()(const Heading& heading) { out += "## " + markdown_text(heading.text) + "\n\n"; }
   void operator()(const Paragraph& paragraph) {
     const std::string text = markdown_text(paragraph.text);
-    out += (paragraph.alarm ? "**" + text + "**" : text) + "\n\n";
+    out += (paragraph.tone == Tone::alarm ? "**" + text + "**" : text) + "\n\n";
+  }
+  void operator()(const Facts& facts) {
+    for (const auto& [name, value] : facts.entries)
+      out += "- " + markdown_text(name) + ": " + markdown_text(value) + "\n";
+    out += "\n";
   }
   void operator()(const Table& table) { out += to_markdown(table) + "\n"; }
   void operator()(const Charts&) {}

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -12,9 +13,14 @@ namespace atelier::report {
 struct Heading {
   std::string text;
 };
+enum class Tone { plain, finding, alarm };  ///< what is only said; what was found out; what went wrong
 struct Paragraph {
   std::string text;
-  bool alarm = false;  ///< what went wrong
+  Tone tone = Tone::plain;
+};
+/// What was measured, with what: names and values that are read one by one, if at all.
+struct Facts {
+  std::vector<std::pair<std::string, std::string>> entries;
 };
 /// Charts as SVG elements, side by side where there is room. Only in HTML: their numbers are in a table too.
 struct Charts {
@@ -25,7 +31,7 @@ struct Pictures {
   PictureGrid grid;
   std::vector<std::vector<std::string>> paths;
 };
-using Block = std::variant<Heading, Paragraph, Table, Charts, Pictures>;
+using Block = std::variant<Heading, Paragraph, Facts, Table, Charts, Pictures>;
 
 /// A report that is written as a page and as Markdown from the same blocks.
 struct Document {

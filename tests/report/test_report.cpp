@@ -103,13 +103,15 @@ TEST_CASE("a picture travels without its texts") {
 TEST_CASE("a document is written as a page and as Markdown") {
   Document document{"Title", {}};
   document.blocks.push_back(Heading{"Part"});
-  document.blocks.push_back(Paragraph{"It *failed*", true});
+  document.blocks.push_back(Paragraph{"It *failed*", Tone::alarm});
+  document.blocks.push_back(Facts{{{"Seed", "<7>"}, {"Device", "cpu"}}});
   document.blocks.push_back(Pictures{{{"one", "two"}, {{"a cat", {"data:x", ""}}}}, {{"p/a b.png", ""}}});
   const std::string html = to_html(document), markdown = to_markdown(document);
   CHECK(has(html, "<h2>Part</h2>"));
   CHECK(has(html, "<p class=\"failed\">It *failed*</p>"));
+  CHECK(has(html, "<dt>Seed</dt><dd>&lt;7&gt;</dd>"));
   CHECK(has(html, "alt=\"one: a cat\""));
   CHECK(markdown ==
-        "# Title\n\n## Part\n\n**It \\*failed\\***\n\n| | one | two |\n| --- | --- | --- |\n| a cat | ![](<p/a b.png>) "
+        "# Title\n\n## Part\n\n**It \\*failed\\***\n\n- Seed: \\<7>\n- Device: cpu\n\n| | one | two |\n| --- | --- | --- |\n| a cat | ![](<p/a b.png>) "
         "| |\n\n");
 }
