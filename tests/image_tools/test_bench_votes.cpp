@@ -126,6 +126,21 @@ TEST_CASE("ratings come from the answers, by name where the key is there") {
   CHECK(few.err.find("1 answers are few") != std::string::npos);
 }
 
+TEST_CASE("15 wins of 20 are 400 log10(3) points more, and who never lost has a rating with a prior alone") {
+  const TempFolder folder;
+  std::string lines;
+  for (int i = 0; i < 20; ++i) lines += answer("x", "y", i < 15 ? "left" : "right");
+  const auto plain = json_lines(bench({"elo", folder.write("a.jsonl", lines), "--prior", "0", "--json"}).out);
+  REQUIRE(plain.size() == 2);
+  CHECK(plain[0]["value"].get<double>() - plain[1]["value"].get<double>() == doctest::Approx(190.8485).epsilon(1e-6));
+  std::string won;
+  for (int i = 0; i < 10; ++i) won += answer("x", "y", "left");
+  const auto kept = json_lines(bench({"elo", folder.write("b.jsonl", won), "--json"}).out);
+  REQUIRE(kept.size() == 2);
+  CHECK(kept[0]["value"].get<double>() > kept[1]["value"].get<double>() + 300);
+  CHECK(kept[0]["value"].get<double>() < 2000);
+}
+
 TEST_CASE("who answers again has changed their mind; others have their own voice") {
   const TempFolder folder;
   const std::string answers =
