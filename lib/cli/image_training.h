@@ -35,9 +35,6 @@ struct ImageTraining {
   /// For measuring, too: runs the task in place of train::train; the trainee is then as it leaves it.
   std::function<train::RunResult(train::Task& task, const train::LoopOptions& options)> run = {};
 };
-  std::int64_t eval_every = 0;
-  bool ephemeral = false;
-};
 
 /// What became of it, and what it was told.
 struct ImageTrainingResult {
