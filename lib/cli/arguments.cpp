@@ -16,6 +16,11 @@ using base::ExitCode;
 
 bool is_flag(const CLI::Option& option) { return option.get_items_expected_max() == 0; }
 
+bool takes_many_words(const CLI::Option& option) {
+  const std::string type = option.get_type_name();  // CLI11 appends ":" and what a check says
+  return type.substr(0, type.find(':')).ends_with(kManyWords);
+}
+
 std::vector<std::string> long_names(const CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::Option* option : app.get_options()) {
@@ -39,8 +44,9 @@ namespace {
 /// were not there it would be a constraint ignored, or another model.
 bool names_something(const CLI::Option& option) {
   const std::string type = option.get_type_name();
-  return type == "RE" || std::ranges::any_of(std::initializer_list<const char*>{"FILE", "DIR", "PATH", "FROM", "POLICY"},
-                                             [&](const char* start) { return type.starts_with(start); });
+  return type == "RE" ||
+         std::ranges::any_of(std::initializer_list<const char*>{"FILE", "DIR", "PATH", "FROM", "POLICY"},
+                             [&](const char* start) { return type.starts_with(start); });
 }
 
 /// Walks the command line with the parser's own knowledge of which flag takes a value.
@@ -91,6 +97,15 @@ class Normaliser {
     push_value(option, shown, args_[next_++]);
   }
 
+  /// "--models A B" as "--models A --models B".
+  void more_words(const CLI::Option& option, const std::string& name) {
+    if (!takes_many_words(option)) return;
+    while (next_ < args_.size() && !args_[next_].starts_with('-')) {
+      out_.push_back(name);
+      push_value(option, name, args_[next_++]);
+    }
+  }
+
   void push_value(const CLI::Option& option, const std::string& shown, const std::string& value) {
     if (value.empty() && names_something(option))
       throw Error(ExitCode::usage, fmt::format("{} is empty", shown), "leave the flag out, or is a variable not set?");
@@ -113,6 +128,7 @@ class Normaliser {
     } else {
       push_value(*option, name, arg.substr(equals + 1));
     }
+    more_words(*option, name);
   }
 
   static void check_flag_value(const std::string& name, const std::string& value) {

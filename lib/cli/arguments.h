@@ -33,4 +33,8 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
 /// Whether the flag takes no value.
 bool is_flag(const CLI::Option& option);
 
+/// The end of the type name of a flag that takes all words up to the next flag (add_words).
+inline constexpr std::string_view kManyWords = "...";
+bool takes_many_words(const CLI::Option& option);
+
 }  // namespace atelier::cli

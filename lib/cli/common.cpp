@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "base/log.h"
 #include "base/memory.h"
+#include "cli/arguments.h"
+#include "cli/command.h"
 #include "cli/completions.h"
 #include "cli/config_file.h"
 #include "cli/help.h"
@@ -11,10 +14,8 @@
 
 namespace atelier::cli {
 
-namespace {
-
 // These act the moment they are read, before any file is opened or any other value is looked at.
-void add_print_and_exit(CLI::App& app, const std::string& example) {
+void add_help_options(CLI::App& app, const std::string& example, bool completions) {
   const std::string group = "Help";
   app.set_help_flag();
   app.add_flag_callback(
@@ -23,11 +24,12 @@ void add_print_and_exit(CLI::App& app, const std::string& example) {
       ->configurable(false)
       ->trigger_on_parse();
   app.add_flag_callback(
-         "--version", [&app] { throw PrintAndExit{fmt::format("{} {}\n", app.get_name(), ATELIER_VERSION)}; },
+         "--version", [] { throw PrintAndExit{fmt::format("{} {}\n", base::tool_name(), ATELIER_VERSION)}; },
          "Print the version and exit")
       ->group(group)
       ->configurable(false)
       ->trigger_on_parse();
+  if (!completions) return;
   app.add_option(
          "--completions",
          [&app](const CLI::results_t& values) -> bool {
@@ -41,27 +43,36 @@ void add_print_and_exit(CLI::App& app, const std::string& example) {
       ->trigger_on_parse();
 }
 
-void add_model_options(CLI::App& app, CommonOptions& options) {
-  const std::string group = "Model and device";
-  app.add_option("-m,--model", options.model,
-                 "Hugging Face or diffusers folder, or a single .safetensors file; left out, the small model that "
-                 "ships with the project")
-      ->type_name("PATH")
-      ->group(group);
+namespace {
+
+void add_device_options(CLI::App& app, CommonOptions& options, const std::string& group) {
   app.add_option("--device", options.device, "Where to compute: auto, cpu, cuda or cuda:N")
       ->type_name("DEVICE")
       ->check(device_name())
-      ->group(group)
-      ->capture_default_str();
-  app.add_option("--dtype", options.dtype, "Number format of the weights")
-      ->type_name("DTYPE")
-      ->check(one_of({"auto", "fp32", "bf16", "fp16"}))
       ->group(group)
       ->capture_default_str();
   app.add_option("--threads", options.threads, "CPU threads, 1 to 1024 (left out, one per core)")
       ->check(whole_in_range(1, 1024))
       ->group(group)
       ->default_str("");
+}
+
+void add_model_options(CLI::App& app, CommonOptions& options, const CommonParts& parts) {
+  const std::string group = "Model and device";
+  if (parts.model)
+    app.add_option("-m,--model", options.model,
+                   "Hugging Face or diffusers folder, or a single .safetensors file; left out, the small model that "
+                   "ships with the project")
+        ->type_name("PATH")
+        ->group(group);
+  if (parts.device) add_device_options(app, options, group);
+  if (parts.dtype)
+    app.add_option("--dtype", options.dtype, "Number format of the weights")
+        ->type_name("DTYPE")
+        ->check(one_of({"auto", "fp32", "bf16", "fp16"}))
+        ->group(group)
+        ->capture_default_str();
+  if (!parts.plan) return;
   app.add_option("--max-ram", options.max_ram, "Refuse a run that needs more memory (e.g. 4G); exit code 71")
       ->type_name("SIZE")
       ->check(byte_size())
@@ -109,20 +120,20 @@ std::optional<std::uint64_t> CommonOptions::max_ram_bytes() const {
   return base::parse_bytes(max_ram);
 }
 
-void add_common_options(CLI::App& app, CommonOptions& options, const std::string& example) {
+void add_command_options(CLI::App& app, CommonOptions& options, const std::string& example, const CommonParts& parts) {
   if (auto* tool = dynamic_cast<ToolParser*>(&app)) tool->common = &options;
-  add_model_options(app, options);
-  add_run_options(app, options, true);
+  add_model_options(app, options, parts);
+  add_run_options(app, options, parts.batches);
   add_message_options(app, options);
-  add_print_and_exit(app, example);
+  add_help_options(app, example, parts.completions);
+}
+
+void add_common_options(CLI::App& app, CommonOptions& options, const std::string& example) {
+  add_command_options(app, options, example, {});
 }
 
 void add_trainer_options(CLI::App& app, CommonOptions& options, const std::string& example) {
-  if (auto* tool = dynamic_cast<ToolParser*>(&app)) tool->common = &options;
-  add_model_options(app, options);
-  add_run_options(app, options, false);
-  add_message_options(app, options);
-  add_print_and_exit(app, example);
+  add_command_options(app, options, example, {.batches = false});
 }
 
 CLI::Option* add_list(CLI::App& app, const std::string& names, std::vector<std::string>& target,
@@ -134,6 +145,11 @@ CLI::Option* add_list(CLI::App& app, const std::string& names, std::vector<std::
   return app.add_option(names, assign, description)
       ->type_name("TEXT")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+CLI::Option* add_words(CLI::App& app, const std::string& names, std::vector<std::string>& target,
+                       const std::string& type, const std::string& description) {
+  return add_list(app, names, target, description)->type_name(type + std::string(kManyWords));
 }
 
 }  // namespace atelier::cli

@@ -35,8 +35,7 @@ std::vector<std::string> dashed_names(const CLI::Option& option) {
 
 std::string function_name(const std::string& tool) {
   std::string name = "_" + tool;
-  std::replace_if(
-      name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+  std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
   return name;
 }
 
@@ -68,12 +67,24 @@ FUNCTION() {
   elif [[ $prev == "=" ]]; then
     prev=${COMP_WORDS[COMP_CWORD-2]}
   fi
-  case $prev in
+COMMANDSBODY}
+complete -F FUNCTION TOOL
+)";
+
+// What to offer where the flags of one parser count.
+constexpr std::string_view kBashBody = R"(  case $prev in
 CASES  esac
   if [[ ${COMP_WORDS[COMP_CWORD]} == "=" ]]; then return; fi
-  COMPREPLY=($(compgen -W "FLAGS" -- "$cur"))
-}
-complete -F FUNCTION TOOL
+FILES  COMPREPLY=($(compgen -W "FLAGS" -- "$cur"))
+)";
+
+// A command is the first word that is the name of one; its flags may stand before it.
+constexpr std::string_view kBashCommands = R"(  local word command=""
+  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+    case $word in NAMES) command=$word; break ;; esac
+  done
+  case $command in
+BRANCHES  esac
 )";
 
 std::string replace_all(std::string text, std::string_view from, std::string_view to) {
@@ -89,7 +100,15 @@ std::vector<std::string> command_names(const CLI::App& app) {
   return names;
 }
 
-std::string bash_script(const CLI::App& app, const std::string& tool) {
+/// Whether words that are no flags' values are files: positional arguments, and all but the first word of some flags.
+bool takes_files(const CLI::App& app) {
+  const auto options = app.get_options();
+  return std::ranges::any_of(options, [](const CLI::Option* option) {
+    return (option->get_positional() || takes_many_words(*option)) && argument_of(*option) != Argument::text;
+  });
+}
+
+std::string bash_body(const CLI::App& app) {
   std::string cases;
   std::vector<std::string> words = command_names(app);
   for (const CLI::Option* option : app.get_options()) {
@@ -97,10 +116,26 @@ std::string bash_script(const CLI::App& app, const std::string& tool) {
     words.insert(words.end(), names.begin(), names.end());
     if (!names.empty()) cases += bash_case(*option);
   }
+  const std::string files = takes_files(app) ? "  if [[ $cur != -* ]]; then _FILES -f; return; fi\n" : "";
+  std::string body = replace_all(std::string(kBashBody), "CASES", cases);
+  body = replace_all(std::move(body), "FILES  ", files + "  ");
+  return replace_all(std::move(body), "FLAGS", fmt::format("{}", fmt::join(words, " ")));
+}
+
+std::string bash_script(const CLI::App& app, const std::string& tool) {
+  std::string branches;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    branches += fmt::format("  {})\n{}  return ;;\n", command->get_name(), bash_body(*command));
+  std::string commands;
+  if (!branches.empty()) {
+    commands = replace_all(std::string(kBashCommands), "NAMES", fmt::format("{}", fmt::join(command_names(app), "|")));
+    commands = replace_all(std::move(commands), "BRANCHES", branches);
+  }
   const std::string function = function_name(tool);
-  std::string script = replace_all(std::string(kBash), "CASES", replace_all(cases, "_FILES", function + "_files"));
-  script = replace_all(script, "FLAGS", fmt::format("{}", fmt::join(words, " ")));
-  return replace_all(replace_all(script, "FUNCTION", function), "TOOL", tool);
+  std::string script = replace_all(std::string(kBash), "COMMANDS", commands);
+  script = replace_all(std::move(script), "BODY", bash_body(app));
+  script = replace_all(std::move(script), "_FILES", function + "_files");
+  return replace_all(replace_all(std::move(script), "FUNCTION", function), "TOOL", tool);
 }
 
 // In single quotes for the shell, with what _arguments treats specially escaped.
@@ -131,7 +166,8 @@ std::string zsh_argument(const CLI::Option& option) {
   return {};
 }
 
-std::string zsh_script(const CLI::App& app, const std::string& tool) {
+/// The specifications of one parser's flags and arguments for _arguments.
+std::string zsh_flags(const CLI::App& app) {
   std::string lines;
   for (const CLI::Option* option : app.get_options()) {
     for (const std::string& name : dashed_names(*option)) {
@@ -142,13 +178,27 @@ std::string zsh_script(const CLI::App& app, const std::string& tool) {
                            zsh_argument(*option));
     }
   }
-  const auto commands = command_names(app);
-  if (!commands.empty()) lines += fmt::format(" \\\n  '1:command:({})'", fmt::join(commands, " "));
+  if (takes_files(app)) lines += " \\\n  '*:file:_files'";
+  return lines;
+}
+
+std::string zsh_script(const CLI::App& app, const std::string& tool) {
+  std::string body = "_arguments" + zsh_flags(app);
+  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  if (!commands.empty()) {
+    body = fmt::format(
+        "local state line\ntypeset -A opt_args\n_arguments -C{} \\\n  '1:command:({})' \\\n  '*::argument:->rest'\n",
+        zsh_flags(app), fmt::join(command_names(app), " "));
+    body += "if [[ $state == rest ]]; then\ncase $line[1] in\n";
+    for (const CLI::App* command : commands)
+      body += fmt::format("({}) _arguments{} ;;\n", command->get_name(), zsh_flags(*command));
+    body += "esac\nfi";
+  }
   return fmt::format(
       "#compdef {0}\n# zsh completion for {0}; load it with: source <({0} --completions zsh)\n{1}() "
-      "{{\n_arguments{2}\n}}\n"
+      "{{\n{2}\n}}\n"
       "compdef {1} {0}\n",
-      tool, function_name(tool), lines);
+      tool, function_name(tool), body);
 }
 
 }  // namespace

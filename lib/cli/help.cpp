@@ -55,16 +55,18 @@ std::string wrapped(std::string_view text, std::size_t indent) {
 }
 
 /// Where the words that a flag takes would make its own line too long, they follow its description.
-bool takes_many_words(const CLI::Option& option) {
+bool has_many_choices(const CLI::Option& option) {
   return fmt::format("{}", fmt::join(choices_of(option), "|")).size() > 64;
 }
 
 std::string value_name(const CLI::Option& option) {
   if (is_flag(option)) return {};
   const auto choices = choices_of(option);
-  if (!choices.empty() && !takes_many_words(option)) return fmt::format(" {}", fmt::join(choices, "|"));
+  const std::string more = takes_many_words(option) ? " ..." : "";
+  if (!choices.empty() && !has_many_choices(option)) return fmt::format(" {}{}", fmt::join(choices, "|"), more);
   const std::string type = option.get_type_name();
   const std::string name = type.substr(0, type.find(":{"));  // CLI11 appends the choices
+  if (!more.empty()) return " " + name.substr(0, name.size() - kManyWords.size()) + more;
   return " " + (name == "INT" || name == "UINT" ? "N" : name == "FLOAT" ? "X" : name.empty() ? "TEXT" : name);
 }
 
@@ -78,11 +80,11 @@ std::string names_of(const CLI::Option& option) {
 
 std::string option_lines(const CLI::Option& option) {
   std::string text = option.get_description();
-  if (takes_many_words(option)) text += fmt::format(": {}", fmt::join(choices_of(option), ", "));
+  if (has_many_choices(option)) text += fmt::format(": {}", fmt::join(choices_of(option), ", "));
   const std::string fallback = option.get_default_str();
   if (!is_flag(option) && !fallback.empty() && fallback != "[]" && fallback != "\"\"")
     text += fmt::format(" (default {})", fallback);
-  if (is_list(option)) text += " (may be repeated)";
+  if (is_list(option) && !takes_many_words(option) && !option.get_positional()) text += " (may be repeated)";
   if (option.get_required()) text += " (required)";
   const std::string names = "  " + names_of(option);
   const std::string gap =

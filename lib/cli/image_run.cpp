@@ -19,6 +19,7 @@
 #include "cli/default_model.h"
 #include "cli/image_job.h"
 #include "cli/image_loras.h"
+#include "cli/image_memory.h"
 #include "cli/image_metadata.h"
 #include "cli/image_networks.h"
 #include "cli/output.h"
@@ -188,27 +189,9 @@ class Run {
       const auto given = image::read_info(options_.init);
       request.finished_width = given.width, request.finished_height = given.height;
     }
-    const auto memory = pipelines::plan_memory(files_, request);
-    Plan plan;
-    plan.family = memory.family;
-    plan.missing = memory.missing;
-    plan.unused = memory.unused;
-    for (const auto& file : files_.weight_files()) plan.files.push_back(file.path);
-    for (const auto& control : request.controls) add_files(plan, *control.weights);
-    if (upscaler) add_files(plan, *upscaler->file.weights);
-    plan.tensors = static_cast<std::uint64_t>(memory.tensors);
-    plan.parameters = static_cast<std::uint64_t>(memory.parameters);
-    plan.weights = static_cast<std::uint64_t>(memory.weight_bytes);
-    plan.cache = static_cast<std::uint64_t>(memory.cache_bytes);
-    plan.activations = static_cast<std::uint64_t>(memory.activation_bytes);
+    Plan plan = image_plan(files_, request);
     plan.max_ram = options_.common.max_ram_bytes();
     return plan;
-  }
-
-  static void add_files(Plan& plan, const io::WeightSource& weights) {
-    for (const auto& file : weights.files())
-      if (std::find(plan.files.begin(), plan.files.end(), file.path) == plan.files.end())
-        plan.files.push_back(file.path);
   }
 
   void read_embeddings() {

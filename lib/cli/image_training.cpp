@@ -13,7 +13,6 @@
 #include "base/log.h"
 #include "base/seed.h"
 #include "cli/image_samples.h"
-#include "train/image/task.h"
 #include "train/image/tensor_cache.h"
 #include "train/run_state.h"
 
@@ -117,16 +116,16 @@ class Run {
     ImageTrainingResult result;
     result.loop = loop_options(o_.train, run_folder(o_), steps_of(o_.train, t_.data->steps_per_epoch()));
     result.loop.lr = base_rate(o_);
-    result.loop.eval_every = o_.sample_every;
+    result.loop.eval_every = t_.pairs.empty() ? o_.sample_every : t_.eval_every;
     result.loop.precision = t_.files.precision;
     result.loop.settings = settings();
     base::log_info(fmt::format("{} steps, {} numbers trained, {} pictures an epoch", result.loop.steps,
                                t_.trainee.trained(), t_.data->report().draws));
     at::manual_seed(t_.seed);
     const Clock::time_point begin = Clock::now();
-    result.run = train::train(task, result.loop);
+    result.run = t_.run ? t_.run(task, result.loop) : train::train(task, result.loop);
     o_.common.record->timings["train_s"] = seconds_since(begin);
-    take_weights(train::Checkpoints(result.loop.run_folder).path(result.run.steps));
+    if (!t_.run) take_weights(train::Checkpoints(result.loop.run_folder).path(result.run.steps));
     return result;
   }
 
@@ -194,6 +193,7 @@ class Run {
     }
     options.set_training = [trainee = &t_.trainee](bool training) { trainee->set_training(training); };
     options.write_checkpoint = t_.write_checkpoint;
+    options.pairs = t_.pairs;
     if (samples_) options.after_evaluation = [samples = samples_.get()](std::int64_t step) { samples->write(step); };
     return options;
   }

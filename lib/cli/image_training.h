@@ -4,9 +4,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "cli/image_trainee.h"
 #include "train/image/dataset.h"
+#include "train/image/task.h"
 #include "train/loop.h"
 
 namespace atelier::cli {
@@ -27,6 +29,11 @@ struct ImageTraining {
   base::Json settings;              ///< what must be equal for a resume besides model, data and image_train_settings
   /// Adds the tool's own files to a checkpoint that is being written; may be empty.
   std::function<void(const std::string& folder)> write_checkpoint;
+  /// For measuring: the loss of these after every `eval_every` steps (0: before the first and after the last alone).
+  std::vector<train::image::FixedPair> pairs = {};
+  std::int64_t eval_every = 0;
+  /// For measuring, too: runs the task in place of train::train; the trainee is then as it leaves it.
+  std::function<train::RunResult(train::Task& task, const train::LoopOptions& options)> run = {};
 };
 
 /// What became of it, and what it was told.

@@ -76,7 +76,7 @@ int guarded(const std::function<int()>& step) {
 
 void write_run_manifest(const ToolParser& app, int argc, char** argv, int code) {
   Manifest& record = *app.common->record;
-  record.tool = app.get_name();
+  record.tool = base::tool_name();
   record.version = ATELIER_VERSION;
   record.command.assign(argv, argv + argc);
   base::Json options = effective_options(app);
@@ -106,7 +106,7 @@ Failure describe_failure(const std::exception& error) {
 int run_main(int argc, char** argv, const std::string& name, const std::string& description,
              const std::function<std::function<int()>(CLI::App&)>& define) {
   guard_standard_descriptors();
-  base::set_tool_name(name);
+  base::set_tool_name(name.substr(0, name.find(' ')));
   base::install_stop_handlers();
   ToolParser app(description, name);
   std::function<int()> body;

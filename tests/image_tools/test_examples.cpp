@@ -101,3 +101,17 @@ TEST_CASE("picture-gate.sh: other pictures are exit code 4") {
   CHECK(changed.code == 4);
   CHECK(contains(changed.err, "have changed"));
 }
+
+TEST_CASE("compare.sh: a report of the grid's rows") {
+  const TempFolder folder;
+  const std::string script = std::string(ATELIER_MODELS) + "/../compare/compare.sh", out = folder.file("report");
+  const Result result = run({.program = "/bin/bash",
+                             .args = {script, out, "--models", tiny_model("sd15"), "--steps", "1", "--warmup", "0",
+                                      "-W", "32", "-H", "24", "--threads", "1", "--quiet"},
+                             .env = {{"BENCH", tool("sd-bench")}},
+                             .timeout = std::chrono::minutes(4)});
+  CAPTURE(result.err);
+  CHECK(result.code == 0);
+  CHECK(lines_of(folder.read("report/results.jsonl")).size() == 3);
+  CHECK(std::filesystem::exists(out + "/report.html"));
+}

@@ -31,6 +31,7 @@
 #include "support/doctest_last.h"
 #include "support/errors.h"
 #include "support/scratch.h"
+#include "train_image/pictures.h"
 #include "train_image/tiny_diffusion.h"
 
 namespace {
@@ -438,6 +439,38 @@ TEST_CASE("a loss that is NaN ends the run, the last good state kept") {
   CHECK(test::contains(message, "step 4: the loss is not finite"));
   CHECK(std::filesystem::exists(options.run_folder + "/checkpoint-3/state.json"));
   CHECK(!std::filesystem::exists(options.run_folder + "/checkpoint-4"));
+}
+
+TEST_CASE("fixed pairs are the same for all, over all timesteps, and their loss follows the weights alone") {
+  const test::PictureFolder folder;
+  for (int i = 0; i < 3; ++i) folder.add(std::to_string(i) + ".png", 10 * i, "a cat");
+  ImageDataset data(open_sources(folder.root(), test::small_squares()), {.seed = 1});
+  const Case c = find_case("sd15.attn");
+  Trainee t = make_trainee(c);
+  const auto pairs = [&](std::uint64_t seed) { return fixed_pairs(data, *t.model.vae, 1000, 5, seed); };
+  const auto first = pairs(7), again = pairs(7), other = pairs(8);
+  REQUIRE(first.size() == 5);
+  std::vector<std::int64_t> times;
+  for (std::size_t i = 0; i < 5; ++i) {
+    CHECK(at::equal(first[i].noise, again[i].noise));
+    CHECK(at::equal(first[i].batch->latents, again[i].batch->latents));
+    CHECK_FALSE(at::equal(first[i].noise, other[i].noise));
+    times.push_back(first[i].timesteps[0].item<std::int64_t>());
+  }
+  std::ranges::sort(times);
+  CHECK(times == std::vector<std::int64_t>{100, 300, 500, 700, 900});
+  const auto text = std::make_shared<TextConditioner>(t.model.towers, false);
+  DiffusionTaskOptions options;
+  options.pairs = first;
+  DiffusionTask task({.unet = t.model.unet, .vae = t.model.vae, .xl = false}, text, t.parameters,
+                     std::make_shared<FixtureBatches>(c), t.model.scheduler, options);
+  const at::NoGradGuard no_grad;
+  seed_torch(1);
+  const auto loss = task.evaluate();
+  seed_torch(2);
+  CHECK(*task.evaluate() == *loss);
+  t.parameters.back().tensor.add_(0.5);
+  CHECK(*task.evaluate() != *loss);
 }
 
 TEST_CASE("words that are learnt take their places; other captions are plain text") {

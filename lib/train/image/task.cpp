@@ -2,9 +2,11 @@
 
 #include <utility>
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
@@ -12,6 +14,8 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/seed.h"
+#include "base/stop.h"
 #include "train/precision.h"
 
 namespace atelier::train::image {
@@ -36,6 +40,32 @@ at::Tensor encode_moments(const models::vae::Autoencoder& vae, const at::Tensor&
   // An autoencoder without a variance gives the mean whatever is drawn.
   const auto logvar = distribution.logvar.defined() ? distribution.logvar : at::zeros_like(distribution.mean) - 1e4;
   return at::cat({distribution.mean, logvar}, 1).to(at::kCPU, at::kFloat);
+}
+
+std::vector<FixedPair> fixed_pairs(ImageDataset& data, const models::vae::Autoencoder& vae, std::int64_t timesteps,
+                                   std::int64_t count, std::uint64_t seed) {
+  std::vector<std::int64_t> parts;
+  for (std::int64_t k = 0; k < count; ++k) parts.push_back(k);
+  base::Generator order(seed);
+  for (std::size_t i = parts.size(); i > 1; --i) std::swap(parts[i - 1], parts[order() % i]);
+  at::Generator generator = at::detail::createCPUGenerator(seed);
+  std::vector<FixedPair> pairs;
+  for (std::int64_t k = 0; k < count; ++k) {
+    base::throw_if_stopped();
+    std::shared_ptr<ImageBatch> batch = data.batch(0, k % data.batches());
+    const at::Tensor moments = batch->moments.defined() ? batch->moments : encode_moments(vae, batch->pixels);
+    const auto halves = moments.chunk(2, 1);
+    batch->latents =
+        halves[0] + at::exp(0.5 * halves[1]) * at::randn(halves[0].sizes(), generator, at::TensorOptions(at::kFloat));
+    batch->pixels = {};
+    const std::int64_t middle = (2 * parts[static_cast<std::size_t>(k)] + 1) * timesteps / (2 * count);
+    FixedPair pair;
+    pair.noise = at::randn(batch->latents.sizes(), generator, at::TensorOptions(at::kFloat));
+    pair.timesteps = at::full({batch->latents.size(0)}, middle, at::kLong);
+    pair.batch = std::move(batch);
+    pairs.push_back(std::move(pair));
+  }
+  return pairs;
 }
 
 DiffusionTask::DiffusionTask(Networks networks, std::shared_ptr<const TextConditioner> text,
@@ -97,6 +127,15 @@ at::Tensor DiffusionTask::predict(const ImageBatch& batch, const at::Tensor& noi
   return networks_.unet->forward(input).to(at::kFloat);  // (B, 4, h, w)
 }
 
+/// (B), of latents noised so.
+at::Tensor DiffusionTask::losses(const ImageBatch& batch, const at::Tensor& latents, const at::Tensor& noise,
+                                 const at::Tensor& timesteps) const {
+  const at::Tensor prediction = predict(batch, diffusion_.add_noise(latents, noise, timesteps), timesteps);
+  const at::Tensor target = diffusion_.target(latents, noise, timesteps);
+  const at::Tensor mask = batch.mask.defined() ? batch.mask.to(latents.device()) : at::Tensor();
+  return diffusion_.losses(prediction, target, timesteps, mask);
+}
+
 at::Tensor DiffusionTask::loss(const Batch& batch) {
   const auto& pictures = static_cast<const ImageBatch&>(batch);
   if (pictures.captions.empty()) return at::zeros({}, at::kFloat).requires_grad_(true);  // fills up an epoch's last step
@@ -104,12 +143,9 @@ at::Tensor DiffusionTask::loss(const Batch& batch) {
   const at::Tensor latents = latents_of(pictures);
   const at::Tensor noise = diffusion_.draw_noise(latents);
   const at::Tensor timesteps = diffusion_.draw_timesteps(latents.size(0));
-  const at::Tensor prediction = predict(pictures, diffusion_.add_noise(latents, noise, timesteps), timesteps);
-  const at::Tensor target = diffusion_.target(latents, noise, timesteps);
-  const at::Tensor mask = pictures.mask.defined() ? pictures.mask.to(latents.device()) : at::Tensor();
-  const at::Tensor losses = diffusion_.losses(prediction, target, timesteps, mask);  // (B)
-  const at::Tensor weights = at::tensor(pictures.loss_weights, at::kFloat).to(losses.device());
-  return (losses * weights).sum();
+  const at::Tensor rows = losses(pictures, latents, noise, timesteps);  // (B)
+  const at::Tensor weights = at::tensor(pictures.loss_weights, at::kFloat).to(rows.device());
+  return (rows * weights).sum();
 }
 
 void DiffusionTask::set_training(bool training) const {
@@ -128,7 +164,17 @@ void DiffusionTask::seek(const base::Json& position) {
 std::optional<double> DiffusionTask::evaluate() {
   set_training(false);
   if (options_.after_evaluation) options_.after_evaluation(micro_batches_ / options_.accumulation);
-  return std::nullopt;
+  if (options_.pairs.empty()) return std::nullopt;
+  double sum = 0;
+  std::int64_t rows = 0;
+  for (const FixedPair& pair : options_.pairs) {
+    base::throw_if_stopped();
+    const at::Tensor latents = latents_of(*pair.batch);
+    const at::Tensor values = losses(*pair.batch, latents, pair.noise.to(latents.device()), pair.timesteps);
+    sum += values.sum().item<double>();
+    rows += values.size(0);
+  }
+  return sum / static_cast<double>(rows);
 }
 
 void DiffusionTask::write_checkpoint(const std::string& folder) {

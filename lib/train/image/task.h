@@ -10,6 +10,7 @@
 #include "models/vae/autoencoder.h"
 #include "train/image/batch.h"
 #include "train/image/conditions.h"
+#include "train/image/dataset.h"
 #include "train/image/loss.h"
 
 namespace atelier::train::image {
@@ -35,6 +36,20 @@ struct Networks {
 /// W) in [-1, 1]. Without gradients and autocast, in the autoencoder's own format.
 at::Tensor encode_moments(const models::vae::Autoencoder& vae, const at::Tensor& pixels);
 
+/// Pictures that are always noised in the same way. The loss of them can be compared from step to step and from run to run, as
+/// those of the steps cannot, each of which sees other pictures, noise and timesteps.
+struct FixedPair {
+  std::shared_ptr<const ImageBatch> batch;  ///< with latents
+  at::Tensor noise;                         ///< of the latents' shape, f32, on the CPU
+  at::Tensor timesteps;                     ///< (B) int64
+};
+
+/// `count` of them from a dataset's first epoch, the pictures in turn. Of the range of timesteps, cut into `count` equal parts, each
+/// pair has the middle of one. `seed` decides noise, the latents' draw and which pair has which part; the same pictures and seed
+/// make the same pairs, whatever is drawn elsewhere.
+std::vector<FixedPair> fixed_pairs(ImageDataset& data, const models::vae::Autoencoder& vae, std::int64_t timesteps,
+                                   std::int64_t count, std::uint64_t seed);
+
 struct DiffusionTaskOptions {
   LossOptions loss;
   bool checkpointing = false;
@@ -45,6 +60,7 @@ struct DiffusionTaskOptions {
   std::function<void(bool training)> set_training;           ///< switches dropout; may be empty
   std::function<void(const std::string&)> write_checkpoint;  ///< adds files to a checkpoint's folder; may be empty
   std::function<void(std::int64_t step)> after_evaluation;   ///< draws samples; may be empty
+  std::vector<FixedPair> pairs;                              ///< evaluate() gives their mean loss; empty: nothing
 };
 
 /// Teaches a diffusion model pictures. A step of one micro-batch draws, from LibTorch's default CPU generator and in diffusers'
@@ -67,6 +83,8 @@ class DiffusionTask final : public Task {
  private:
   at::Tensor latents_of(const ImageBatch& batch) const;
   Condition condition_of(const ImageBatch& batch) const;
+  at::Tensor losses(const ImageBatch& batch, const at::Tensor& latents, const at::Tensor& noise,
+                    const at::Tensor& timesteps) const;
   at::Tensor predict(const ImageBatch& batch, const at::Tensor& noised, const at::Tensor& timesteps) const;
   void set_training(bool training) const;
 
