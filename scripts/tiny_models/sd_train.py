@@ -17,12 +17,12 @@ from .sd_text import tokenize
 
 VAE_STEPS, VAE_BATCH = 3000, 8
 SCENES, DOUBLE = 64_000, 0.5
-UNET_STEPS, UNET_BATCH = 24_000, 32
+UNET_STEPS, UNET_BATCH = 21_000, 32
 LOW_PART = 0.9       # of the training computes in bfloat16, which takes two thirds of the time
 NOISY = 1.4          # above 1 the noisy end of the schedule is seen more often
 DROPPED = 0.1        # captions left out, for guidance
 # The last stage: what the UNet says at TAUGHT comes out at the GUIDANCE that everybody uses without a thought.
-GUIDANCE, TAUGHT, GUIDANCE_STEPS, GUIDANCE_BATCH, GUIDED = 7.5, 3.0, 1_500, 16, 0.1
+GUIDANCE, TAUGHT, GUIDANCE_STEPS, GUIDANCE_BATCH, GUIDED = 7.5, 3.0, 1_000, 16, 0.1
 LOOKING, LOOKING_PART = 0.1, 0.5  # weight of the loss of sd_look at first, and the part of the training in which it falls to nothing
 
 
