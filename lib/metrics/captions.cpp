@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <utility>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/tensor.h>
@@ -28,25 +29,56 @@ std::map<std::string, at::Tensor> embed(const std::vector<Captioned>& pictures, 
   return embeddings;
 }
 
-/// The mean of `score(cosine)` over the pictures that can be read.
+/// score(prepared pictures, their places in the list) of every picture, in their order; NaN where it could not be read.
 template <class Score>
-Figure mean_score(const std::vector<Captioned>& pictures, const ClipScorer& scorer, const FolderOptions& options,
-                  const Score& score) {
-  Figure figure;
-  figure.weights_sha256 = scorer.weights_sha256();
-  std::vector<double> scores;
-  for (const double cosine : caption_cosines(pictures, scorer, figure.unreadable, options))
-    if (!std::isnan(cosine)) scores.push_back(score(cosine));
+std::vector<double> by_picture(const std::vector<Captioned>& pictures, std::vector<Unreadable>& unreadable,
+                               const FolderOptions& options, const Prepare& prepare, const Score& score) {
+  std::vector<std::string> files;
+  for (const Captioned& picture : pictures) files.push_back(picture.file);
+  std::vector<double> all(pictures.size(), std::numeric_limits<double>::quiet_NaN());
+  const auto take = [&](const PictureBatch& batch) {
+    const std::vector<double> scores = score(batch.pictures, batch.indices);
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      if (!std::isfinite(scores[i]))
+        throw base::Error(base::ExitCode::data,
+                          fmt::format("{}: its score is not a finite number: the network's weights are damaged",
+                                      files[batch.indices[i]]));
+      all[batch.indices[i]] = scores[i];
+    }
+  };
+  const auto failed =
+      read_batches(files, options.batch_size > 0 ? options.batch_size : kBatch, prepare, take, options.progress);
+  unreadable.insert(unreadable.end(), failed.begin(), failed.end());
+  return all;
+}
+
+std::vector<double> rewards(const std::vector<Captioned>& pictures, const ImageReward& network,
+                            std::vector<Unreadable>& unreadable, const FolderOptions& options) {
+  return by_picture(
+      pictures, unreadable, options, [&](const image::Image& rgb) { return network.prepare(rgb); },
+      [&](const std::vector<at::Tensor>& prepared, const std::vector<std::size_t>& places) {
+        std::vector<std::string> texts;
+        for (const std::size_t place : places) texts.push_back(pictures[place].text);
+        return network.rewards(prepared, texts);
+      });
+}
+
+/// The mean of the scores that are there.
+Figure mean_score(std::vector<double> scores, std::vector<Unreadable> unreadable, const FolderOptions& options) {
+  const std::size_t all = scores.size();
+  std::erase_if(scores, [](double score) { return std::isnan(score); });
   if (scores.empty())
-    throw base::Error(base::ExitCode::data,
-                      fmt::format("none of {} pictures can be read{}", pictures.size(),
-                                  figure.unreadable.empty() ? ""
-                                                            : fmt::format("; {}: {}", figure.unreadable.front().first,
-                                                                          figure.unreadable.front().second)));
+    throw base::Error(
+        base::ExitCode::data,
+        fmt::format(
+            "none of {} pictures can be read{}", all,
+            unreadable.empty() ? "" : fmt::format("; {}: {}", unreadable.front().first, unreadable.front().second)));
   const at::Tensor values = at::tensor(scores);
+  Figure figure;
   figure.n_fake = values.numel();
   figure.value = values.mean().item<double>();
   figure.interval = bootstrap_mean(values, options.bootstrap);
+  figure.unreadable = std::move(unreadable);
   return figure;
 }
 
@@ -55,40 +87,41 @@ Figure mean_score(const std::vector<Captioned>& pictures, const ClipScorer& scor
 std::vector<double> caption_cosines(const std::vector<Captioned>& pictures, const ClipScorer& scorer,
                                     std::vector<Unreadable>& unreadable, const FolderOptions& options) {
   const auto embeddings = embed(pictures, scorer);
-  std::vector<std::string> files;
-  for (const Captioned& picture : pictures) files.push_back(picture.file);
-  std::vector<double> cosines(pictures.size(), std::numeric_limits<double>::quiet_NaN());
-  const auto failed = read_batches(
-      files, options.batch_size > 0 ? options.batch_size : kBatch,
-      [&](const image::Image& rgb) { return scorer.prepare(rgb); },
-      [&](const PictureBatch& batch) {
-        const at::Tensor rows = scorer.picture_embeddings(batch.pictures).to(at::kDouble);  // (B, D)
-        for (std::size_t i = 0; i < batch.indices.size(); ++i) {
-          const at::Tensor& words = embeddings.at(pictures[batch.indices[i]].text);
-          const double cosine = (rows[static_cast<std::int64_t>(i)] * words).sum().item<double>();
-          if (!std::isfinite(cosine))
-            throw base::Error(base::ExitCode::data,
-                              fmt::format("{}: its score is not a finite number: the network's weights are damaged",
-                                          files[batch.indices[i]]));
-          cosines[batch.indices[i]] = cosine;
+  return by_picture(
+      pictures, unreadable, options, [&](const image::Image& rgb) { return scorer.prepare(rgb); },
+      [&](const std::vector<at::Tensor>& prepared, const std::vector<std::size_t>& places) {
+        const at::Tensor rows = scorer.picture_embeddings(prepared).to(at::kDouble);  // (B, D)
+        std::vector<double> cosines;
+        for (std::size_t i = 0; i < places.size(); ++i) {
+          const at::Tensor& words = embeddings.at(pictures[places[i]].text);
+          cosines.push_back((rows[static_cast<std::int64_t>(i)] * words).sum().item<double>());
         }
-      },
-      options.progress);
-  unreadable.insert(unreadable.end(), failed.begin(), failed.end());
-  return cosines;
+        return cosines;
+      });
 }
 
 Figure clip_score(const std::vector<Captioned>& pictures, const ClipScorer& scorer, const FolderOptions& options) {
-  Figure figure = mean_score(pictures, scorer, options, [](double cosine) { return std::max(100 * cosine, 0.0); });
+  std::vector<Unreadable> unreadable;
+  std::vector<double> scores = caption_cosines(pictures, scorer, unreadable, options);
+  for (double& score : scores)
+    if (!std::isnan(score)) score = std::max(100 * score, 0.0);
+  Figure figure = mean_score(std::move(scores), std::move(unreadable), options);
   figure.metric = "clip-score";
   figure.variant = "clip";
+  figure.weights_sha256 = scorer.weights_sha256();
   return figure;
 }
 
 Figure preference(const std::vector<Captioned>& pictures, const Preference& model, const FolderOptions& options) {
-  Figure figure = mean_score(pictures, model.clip(), options, [&](double cosine) { return model.score(cosine); });
+  std::vector<Unreadable> unreadable;
+  std::vector<double> scores = model.reward() ? rewards(pictures, *model.reward(), unreadable, options)
+                                              : caption_cosines(pictures, *model.clip(), unreadable, options);
+  if (model.clip())
+    for (double& score : scores) score = model.score(score);
+  Figure figure = mean_score(std::move(scores), std::move(unreadable), options);
   figure.metric = "preference";
   figure.variant = preference_name(model.model());
+  figure.weights_sha256 = model.weights_sha256();
   return figure;
 }
 

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <filesystem>
 
@@ -11,10 +10,8 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "image/resize.h"
 #include "io/weight_source.h"
 #include "metrics/networks.h"
-#include "metrics/pictures.h"
 #include "models/clip/text_encoder.h"
 #include "models/clip/vision_encoder.h"
 #include "text/clip_tokenizer.h"
@@ -25,88 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 using base::Error;
 using base::ExitCode;
-using Fit = ClipPreparation::Fit;
-
-constexpr std::int64_t kLargest = 4096;  // pixels of a side, in preprocessor_config.json
-
-std::array<image::Filter, 5> filters() {  // by Pillow's numbers
-  using enum image::Filter;
-  return {nearest, lanczos, bilinear, bicubic, box};
-}
-
-/// {"height", "width"}, or a number for both.
-void read_square(const base::JsonFields& fields, const char* key, std::int64_t& height, std::int64_t& width) {
-  const base::Json* value = fields.find(key);
-  if (!value) return;
-  if (value->is_object()) {
-    const base::JsonFields sizes(*value, fmt::format("{}: {}", fields.what(), key));
-    height = sizes.integer("height", 1, kLargest);
-    width = sizes.integer("width", 1, kLargest);
-  } else {
-    height = width = fields.integer(key, 1, kLargest);
-  }
-}
-
-void read_triple(const base::JsonFields& fields, const char* key, double low, double (&into)[3]) {
-  const base::Json* list = fields.find(key);
-  if (!list) return;
-  const bool good =
-      list->is_array() && list->size() == 3 && std::all_of(list->begin(), list->end(), [&](const base::Json& n) {
-        return n.is_number() && n.get<double>() >= low && n.get<double>() <= 1e3;
-      });
-  if (!good)
-    throw Error(ExitCode::data,
-                fmt::format("{}: \"{}\" is no list of three numbers from {} to 1000", fields.what(), key, low));
-  for (std::size_t i = 0; i < 3; ++i) into[i] = (*list)[i].get<double>();
-}
-
-/// preprocessor_config.json of a CLIPImageProcessor.
-ClipPreparation parse_preparation(const base::Json& json, const std::string& what) {
-  const base::JsonFields fields(json, what);
-  for (const char* step : {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"})
-    if (!fields.boolean_or(step, true))
-      throw Error(ExitCode::data, fmt::format("{}: \"{}\" false is not supported", what, step));
-  ClipPreparation p;
-  if (const base::Json* size = fields.find("size"); size && size->is_object() && size->contains("height"))
-    read_square(fields, "size", p.resize_height, p.resize_width);
-  else if (size && size->is_object())
-    p.shortest_edge = base::JsonFields(*size, what + ": size").integer("shortest_edge", 1, kLargest);
-  else
-    p.shortest_edge = fields.integer_or("size", 1, kLargest, p.shortest_edge);
-  read_square(fields, "crop_size", p.crop_height, p.crop_width);
-  read_triple(fields, "image_mean", -1e3, p.mean);
-  read_triple(fields, "image_std", 1e-6, p.deviation);
-  p.rescale = fields.number_or("rescale_factor", 1e-9, 1, p.rescale);
-  p.filter = static_cast<int>(fields.integer_or("resample", 0, 4, p.filter));
-  return p;
-}
-
-/// The middle of a picture; what it lacks is black. CLIPImageProcessor and HPSv2 put an odd row of black on different sides.
-image::Image centre(const image::Image& picture, const ClipPreparation& p) {
-  const auto place = [&](int from, std::int64_t to) {
-    const int lacking = static_cast<int>(to) - from;
-    return lacking <= 0 ? -(-lacking / 2) : (p.fit == Fit::pad ? lacking : lacking + 1) / 2;
-  };
-  image::Image result(static_cast<int>(p.crop_width), static_cast<int>(p.crop_height), picture.channels);
-  image::paste(result, picture, place(picture.width, p.crop_width), place(picture.height, p.crop_height));
-  return result;
-}
-
-/// Python's round: halves to even.
-int rounded(double value) { return std::max(1, static_cast<int>(std::nearbyint(value))); }
-
-image::Image resized(const image::Image& rgb, const ClipPreparation& p) {
-  const image::Filter filter = filters()[static_cast<std::size_t>(p.filter)];
-  if (p.fit == Fit::pad) {
-    const double scale = static_cast<double>(p.crop_width) / std::max(rgb.width, rgb.height);
-    return image::resize(rgb, rounded(rgb.width * scale), rounded(rgb.height * scale), filter);
-  }
-  if (p.resize_width > 0)
-    return image::resize(rgb, static_cast<int>(p.resize_width), static_cast<int>(p.resize_height), filter);
-  const std::int64_t side = p.shortest_edge, shorter = std::min(rgb.width, rgb.height);
-  const auto scaled = [&](std::int64_t n) { return static_cast<int>(n == shorter ? side : side * n / shorter); };
-  return image::resize(rgb, scaled(rgb.width), scaled(rgb.height), filter);
-}
 
 at::Tensor unit_length(const at::Tensor& rows) {  // (B, D)
   const at::Tensor values = rows.to(at::kCPU, at::kFloat);
@@ -118,22 +33,6 @@ std::shared_ptr<const text::ClipTokenizer> open_tokenizer(const std::string& fol
   for (const char* file : {"vocab.json", "tokenizer.json"})
     if (fs::exists(fs::path(folder) / file, ignored)) return text::ClipTokenizer::open(folder);
   return text::ClipTokenizer::builtin(/*zero_pad=*/false);
-}
-
-/// How the folder wants its pictures; `side` is what the tower takes.
-ClipPreparation open_preparation(const std::string& folder, std::int64_t side) {
-  const std::string path = (fs::path(folder) / "preprocessor_config.json").native();
-  std::error_code ignored;
-  ClipPreparation p;
-  if (!fs::exists(path, ignored)) {
-    p.shortest_edge = p.crop_width = p.crop_height = side;
-    return p;
-  }
-  p = parse_preparation(base::read_json_file(path), path);
-  if (p.crop_width != side || p.crop_height != side)
-    throw Error(ExitCode::data, fmt::format("{}: pictures of {}x{} do not suit a vision tower of {}x{}", path,
-                                            p.crop_width, p.crop_height, side, side));
-  return p;
 }
 
 }  // namespace
@@ -148,7 +47,8 @@ std::vector<std::int64_t> ClipScorer::token_ids(const std::string& text) const {
   return ids;
 }
 
-ClipScorer ClipScorer::open(const std::string& folder, at::Device device, at::ScalarType dtype, Fit fit) {
+ClipScorer ClipScorer::open(const std::string& folder, at::Device device, at::ScalarType dtype,
+                            ClipPreparation::Fit fit) {
   const at::NoGradGuard no_grad;
   const std::string config_path = (fs::path(folder) / "config.json").native();
   const base::Json config = base::read_json_file(config_path);
@@ -177,17 +77,11 @@ ClipScorer ClipScorer::open(const std::string& folder, at::Device device, at::Sc
   return ClipScorer(std::move(parts));
 }
 
-at::Tensor ClipScorer::prepare(const image::Image& rgb) const {
-  return to_byte_tensor(centre(resized(rgb, parts_.preparation), parts_.preparation));
-}
+at::Tensor ClipScorer::prepare(const image::Image& rgb) const { return prepare_picture(rgb, parts_.preparation); }
 
 at::Tensor ClipScorer::picture_embeddings(const std::vector<at::Tensor>& prepared) const {
   const at::NoGradGuard no_grad;
-  const ClipPreparation& p = parts_.preparation;
-  const at::Device device = parts_.vision->device();
-  const auto row = [&](const double (&v)[3]) { return at::tensor({v[0], v[1], v[2]}, at::kFloat).to(device); };
-  const at::Tensor pictures = at::stack(prepared).to(device, at::kFloat) * p.rescale;  // (B, S, S, 3)
-  const at::Tensor planes = ((pictures - row(p.mean)) / row(p.deviation)).permute({0, 3, 1, 2}).contiguous();
+  const at::Tensor planes = normalise_pictures(prepared, parts_.preparation, parts_.vision->device());
   return unit_length(parts_.vision->forward(planes.to(parts_.vision->dtype())));
 }
 
@@ -199,23 +93,6 @@ at::Tensor ClipScorer::text_embeddings(const std::vector<std::string>& texts) co
     rows.push_back(parts_.text->forward(ids).text_embeds.squeeze(0));
   }
   return unit_length(at::stack(rows));
-}
-
-const char* preference_name(PreferenceModel model) { return model == PreferenceModel::hpsv2 ? "hpsv2" : "pickscore"; }
-
-std::optional<PreferenceModel> parse_preference_model(const std::string& name) {
-  for (const auto model : {PreferenceModel::pickscore, PreferenceModel::hpsv2})
-    if (name == preference_name(model)) return model;
-  return std::nullopt;
-}
-
-Preference Preference::open(const std::string& folder, PreferenceModel model, at::Device device, at::ScalarType dtype) {
-  const Fit fit = model == PreferenceModel::hpsv2 ? Fit::pad : Fit::as_configured;
-  return {ClipScorer::open(folder, device, dtype, fit), model};
-}
-
-double Preference::score(double cosine) const {
-  return model_ == PreferenceModel::hpsv2 ? 100 * cosine : clip_.logit_scale() * cosine;
 }
 
 }  // namespace atelier::metrics

@@ -14,7 +14,7 @@ using Unreadable = std::pair<std::string, std::string>;
 /// What every figure carries.
 struct Figure {
   std::string metric;   ///< "fid", "kid", "lpips", "diversity", "clip-score", "preference"
-  std::string variant;  ///< "pytorch-fid", "clean-fid", "alex", "clip", "pickscore", "hpsv2", ...
+  std::string variant;  ///< "pytorch-fid", "clean-fid", "alex", "clip", "pickscore", "imagereward", ...
   double value = 0;
   std::optional<std::pair<double, double>> interval;  ///< 95 %, by bootstrap; absent where too few pictures allow none
   std::int64_t n_real = 0, n_fake = 0;                ///< pictures (n_real 0 where there is no reference)

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -12,7 +13,11 @@
 #include <c10/core/ScalarType.h>
 
 #include "image/image.h"
+#include "metrics/preparation.h"
 
+namespace atelier::models::blip {
+class ImageRewardNetwork;
+}
 namespace atelier::models::clip {
 class TextEncoder;
 class VisionEncoder;
@@ -24,8 +29,9 @@ namespace atelier::models::lpips {
 class Network;
 }
 namespace atelier::text {
+class BertTokenizer;
 class ClipTokenizer;
-}
+}  // namespace atelier::text
 
 namespace atelier::metrics {
 
@@ -83,20 +89,6 @@ class Lpips {
   std::string variant_, sha256_;
 };
 
-/// How pictures are brought to the square that a vision tower takes.
-struct ClipPreparation {
-  enum class Fit {
-    as_configured,  ///< preprocessor_config.json: the short side resized, the middle used
-    pad,            ///< the long side resized, the rest black (HPSv2)
-  };
-  Fit fit = Fit::as_configured;
-  std::int64_t resize_width = 0, resize_height = 0;  ///< 0: by the short side
-  std::int64_t shortest_edge = 224, crop_width = 224, crop_height = 224;
-  double mean[3] = {0.48145466, 0.4578275, 0.40821073}, deviation[3] = {0.26862954, 0.26130258, 0.27577711};
-  double rescale = 1.0 / 255;
-  int filter = 3;  ///< Pillow's number: 3 bicubic
-};
-
 /// A CLIPModel: both towers, tokenizer, and how it wants its pictures.
 class ClipScorer {
  public:
@@ -130,28 +122,66 @@ class ClipScorer {
   Parts parts_;
 };
 
-/// Predictors of which picture people prefer: CLIP models that were trained further on choices.
+/// BLIP with a head that says how good a picture for a text people find: of mean 0 and deviation 1 on the authors' pictures
+/// (arXiv:2304.05977).
+class ImageReward {
+ public:
+  struct Parts {
+    std::shared_ptr<const models::blip::ImageRewardNetwork> network;
+    std::shared_ptr<const text::BertTokenizer> tokenizer;
+    ClipPreparation preparation;
+    std::string weights_sha256;
+  };
+
+  /// A folder with config.json, model.safetensors and vocab.txt (scripts/convert-metrics makes it). Error(no_input), Error(data).
+  static ImageReward open(const std::string& folder, at::Device device = at::kCPU, at::ScalarType dtype = at::kFloat);
+  explicit ImageReward(Parts parts) : parts_(std::move(parts)) {}
+
+  /// A picture as rewards() wants it: bytes (S, S, 3).
+  at::Tensor prepare(const image::Image& rgb) const;
+  /// Of B prepared pictures, each for its own text; a text is cut to 35 tokens, as by the authors' package.
+  std::vector<double> rewards(const std::vector<at::Tensor>& prepared, const std::vector<std::string>& texts) const;
+  const std::string& weights_sha256() const { return parts_.weights_sha256; }
+
+ private:
+  std::vector<std::int64_t> token_ids(const std::string& text) const;
+
+  Parts parts_;
+};
+
+/// Predictors of which picture people prefer.
 enum class PreferenceModel {
-  pickscore,  ///< exp(logit_scale) cos (arXiv:2305.01569)
-  hpsv2,      ///< 100 cos (arXiv:2306.09341); v2.0 and v2.1 differ by their weights
+  pickscore,    ///< a CLIP model trained further on choices: exp(logit_scale) cos (arXiv:2305.01569)
+  hpsv2,        ///< another: 100 cos (arXiv:2306.09341); v2.0 and v2.1 differ by their weights
+  imagereward,  ///< ImageReward
 };
 const char* preference_name(PreferenceModel model);
-std::optional<PreferenceModel> parse_preference_model(const std::string& name);  ///< "pickscore", "hpsv2"
+std::optional<PreferenceModel> parse_preference_model(
+    const std::string& name);  ///< "pickscore", "hpsv2", "imagereward"
 
 class Preference {
  public:
-  /// A CLIPModel folder, as ClipScorer::open. Error(no_input), Error(data).
+  /// The folder of a CLIPModel, as ClipScorer::open, or of an ImageReward. Error(no_input), Error(data).
   static Preference open(const std::string& folder, PreferenceModel model, at::Device device = at::kCPU,
                          at::ScalarType dtype = at::kFloat);
 
-  Preference(ClipScorer clip, PreferenceModel model) : clip_(std::move(clip)), model_(model) {}
+  /// PickScore or HPSv2.
+  Preference(ClipScorer clip, PreferenceModel model) : network_(std::move(clip)), model_(model) {}
+  explicit Preference(ImageReward reward) : network_(std::move(reward)), model_(PreferenceModel::imagereward) {}
 
-  double score(double cosine) const;
-  const ClipScorer& clip() const { return clip_; }
+  /// A picture as scores() wants it: bytes (S, S, 3).
+  at::Tensor prepare(const image::Image& rgb) const;
+  /// Of B prepared pictures, each for its own text.
+  std::vector<double> scores(const std::vector<at::Tensor>& prepared, const std::vector<std::string>& texts) const;
+  double score(double cosine) const;  ///< of PickScore and HPSv2
+
+  const ClipScorer* clip() const { return std::get_if<ClipScorer>(&network_); }      ///< null for ImageReward
+  const ImageReward* reward() const { return std::get_if<ImageReward>(&network_); }  ///< null for the others
+  const std::string& weights_sha256() const;
   PreferenceModel model() const { return model_; }
 
  private:
-  ClipScorer clip_;
+  std::variant<ClipScorer, ImageReward> network_;
   PreferenceModel model_;
 };
 

@@ -2,15 +2,18 @@
 
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
 #include "base/seeded_numbers.h"
+#include "models/blip/image_reward.h"
 #include "models/clip/text_encoder.h"
 #include "models/clip/vision_encoder.h"
 #include "models/inception/inception.h"
 #include "models/lpips/lpips.h"
+#include "text/bert_tokenizer.h"
 #include "text/clip_tokenizer.h"
 
 namespace atelier::metrics {
@@ -99,6 +102,30 @@ ClipScorer seeded_clip(ClipPreparation::Fit fit) {
   parts.logit_scale = std::exp(2.5);
   parts.weights_sha256 = "seeded";
   return ClipScorer(std::move(parts));
+}
+
+ImageReward seeded_image_reward() {
+  std::vector<std::string> pieces{"[PAD]", "[UNK]", "[CLS]", "[SEP]"};
+  for (const char* begin : {"", "##"})
+    for (const char c : std::string("abcdefghijklmnopqrstuvwxyz0123456789")) pieces.push_back(std::string(begin) + c);
+  for (const char* mark : {"!", ",", ".", "'"}) pieces.emplace_back(mark);
+  models::blip::Config config;
+  config.vision.hidden_size = config.text.picture_size = 48;
+  config.vision.intermediate_size = 64;
+  config.vision.image_size = 32;
+  config.vision.patch_size = 8;
+  config.text.hidden_size = 32;
+  config.text.intermediate_size = 40;
+  config.text.max_positions = 40;
+  config.text.vocab_size = static_cast<std::int64_t>(pieces.size());
+  config.vision.layers = config.vision.heads = config.text.layers = config.text.heads = 2;
+  const auto network = std::make_shared<models::blip::ImageRewardNetwork>(config);
+  fill_seeded(*network);
+  ImageReward::Parts parts{network, std::make_shared<const text::BertTokenizer>(pieces, "letters"), {}, "seeded"};
+  parts.preparation.fit = ClipPreparation::Fit::torchvision;
+  parts.preparation.shortest_edge = parts.preparation.crop_width = parts.preparation.crop_height =
+      config.vision.image_size;
+  return ImageReward(std::move(parts));
 }
 
 }  // namespace atelier::metrics

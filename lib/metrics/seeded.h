@@ -28,5 +28,7 @@ Inception seeded_inception();
 Lpips seeded_lpips(const std::string& trunk);  ///< "alex", "vgg", "squeeze"
 /// Towers of 2 layers of 32 numbers, pictures of 32 pixels in patches of 8, CLIP's own vocabulary.
 ClipScorer seeded_clip(ClipPreparation::Fit fit = ClipPreparation::Fit::as_configured);
+/// Towers of 2 layers of 48 and 32 numbers, the same pictures, a vocabulary of letters.
+ImageReward seeded_image_reward();
 
 }  // namespace atelier::metrics

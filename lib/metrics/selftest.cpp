@@ -81,10 +81,14 @@ void captions(std::vector<SelfTest>& tests) {
   const ClipScorer clip = seeded_clip();
   const double plain = cosine(clip, seeded_picture("clip.0", 32, 32), text);
   tests.push_back(test("clip-score", "clip", std::max(100 * plain, 0.0), 16.5604234, 1e-4, 1));
+  const auto preferred = [&](const Preference& model) {
+    return model.scores({model.prepare(picture)}, {text}).front();
+  };
   const Preference pickscore(clip, PreferenceModel::pickscore),
-      hpsv2(seeded_clip(ClipPreparation::Fit::pad), PreferenceModel::hpsv2);
-  tests.push_back(test("preference", "pickscore", pickscore.score(cosine(clip, picture, text)), -1.9562677, 1e-4, 1));
-  tests.push_back(test("preference", "hpsv2", hpsv2.score(cosine(hpsv2.clip(), picture, text)), 21.7312813, 1e-4, 1));
+      hpsv2(seeded_clip(ClipPreparation::Fit::pad), PreferenceModel::hpsv2), reward(seeded_image_reward());
+  tests.push_back(test("preference", "pickscore", preferred(pickscore), -1.9562677, 1e-4, 1));
+  tests.push_back(test("preference", "hpsv2", preferred(hpsv2), 21.7312813, 1e-4, 1));
+  tests.push_back(test("preference", "imagereward", preferred(reward), -4.2464323, 1e-4, 1));
 }
 
 }  // namespace

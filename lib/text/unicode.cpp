@@ -131,12 +131,16 @@ bool is_letter(std::uint32_t c) { return find_run(kLetters, c) != nullptr; }
 bool is_number(std::uint32_t c) { return find_run(kNumbers, c) != nullptr; }
 bool is_space(std::uint32_t c) { return find_run(kSpaces, c) != nullptr; }
 
-std::u32string to_nfc(std::u32string_view text) {
-  if (std::all_of(text.begin(), text.end(), [](char32_t c) { return c < 0x300; })) return std::u32string(text);
+std::u32string to_nfd(std::u32string_view text) {
   std::u32string parts;
   for (const char32_t c : text) decompose(c, parts);
   reorder_marks(parts);
-  return compose_all(parts);
+  return parts;
+}
+
+std::u32string to_nfc(std::u32string_view text) {
+  if (std::all_of(text.begin(), text.end(), [](char32_t c) { return c < 0x300; })) return std::u32string(text);
+  return compose_all(to_nfd(text));
 }
 
 std::u32string to_lower(std::u32string_view text) {

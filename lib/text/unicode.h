@@ -13,8 +13,9 @@ bool is_letter(std::uint32_t code_point);  ///< \p{L}
 bool is_number(std::uint32_t code_point);  ///< \p{N}
 bool is_space(std::uint32_t code_point);   ///< \s
 
-/// Canonical composition (NFC), Unicode Standard Annex 15.
+/// Canonical composition (NFC) and decomposition (NFD), Unicode Standard Annex 15.
 std::u32string to_nfc(std::u32string_view text);
+std::u32string to_nfd(std::u32string_view text);
 /// Character by character, so without the rule for a sigma at the end of a word.
 std::u32string to_lower(std::u32string_view text);
 

@@ -7,6 +7,7 @@
 #include <ATen/ops/stack.h>
 
 #include "base/log.h"
+#include "image/read.h"
 #include "metrics/folders.h"
 #include "metrics/goldens.h"
 #include "metrics/metrics.h"
@@ -276,6 +277,17 @@ TEST_CASE("scores of captioned pictures: the mean, each cosine, and what cannot 
   const Figure preferred = preference(pictures, Preference(scorer, PreferenceModel::pickscore));
   CHECK(std::abs(preferred.value - scorer.logit_scale() * mean) < 1e-3);
   CHECK(preferred.variant == "pickscore");
+  const Preference reward(seeded_image_reward());
+  const Figure rewarded = preference(pictures, reward, {.batch_size = 3});
+  double total = 0;
+  for (std::size_t i = 0; i < 4; ++i)
+    total +=
+        reward.scores({reward.prepare(image::to_rgb(image::read_image(pictures[i].file)))}, {pictures[i].text}).front();
+  CHECK(std::abs(rewarded.value - total / 4) < 1e-4);
+  CHECK(rewarded.metric == "preference");
+  CHECK(rewarded.variant == "imagereward");
+  CHECK(rewarded.n_fake == 4);
+  CHECK(rewarded.unreadable.size() == 1);
   CHECK(test::contains(test::error_of(base::ExitCode::data, [&] { clip_score({pictures.back()}, scorer); }),
                        "none of 1"));
 }

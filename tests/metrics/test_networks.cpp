@@ -1,4 +1,5 @@
 // The networks against pytorch-fid, clean-fid, lpips and transformers, on weights that follow from a formula.
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "metrics/folders.h"
 #include "metrics/goldens.h"
 #include "metrics/metrics.h"
+#include "models/blip/image_reward.h"
 #include "models/clip/text_encoder.h"
 #include "models/clip/vision_encoder.h"
 #include "models/inception/inception.h"
@@ -23,6 +25,7 @@ namespace {
 using namespace atelier;
 using namespace atelier::metrics;
 using test::difference;
+namespace fs = std::filesystem;
 
 const Inception& inception() {
   static const Inception network = seeded_inception();
@@ -61,6 +64,12 @@ const char* const kClipConfig = R"({"model_type": "clip", "projection_dim": 24,
   "vision_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
                     "image_size": 32, "patch_size": 8}})";
 
+const char* const kBlipConfig = R"({"model_type": "blip",
+  "text_config": {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2,
+                  "max_position_embeddings": 40, "vocab_size": 80, "encoder_hidden_size": 48},
+  "vision_config": {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+                    "image_size": 32, "patch_size": 8, "layer_norm_eps": 1e-6}})";
+
 /// A CLIPModel folder whose weights are those of seeded_clip().
 std::string clip_folder(const test::Scratch& scratch, const std::string& preparation = {}) {
   const auto json = base::parse_json(kClipConfig, "config");
@@ -83,13 +92,14 @@ double cosine(const ClipScorer& scorer, const image::Image& picture, const std::
 TEST_CASE("Inception's features equal pytorch-fid's and clean-fid's within 1e-4 of their largest") {
   const auto goldens = io::WeightSource::open(std::string(ATELIER_TEST_DATA) + "/metrics/features.safetensors");
   for (const auto variant : {InceptionVariant::pytorch_fid, InceptionVariant::clean_fid}) {
-    CAPTURE(variant_name(variant));
+    const std::string name = variant_name(variant);
+    CAPTURE(name);
     std::vector<at::Tensor> prepared;
     for (const auto& picture : inception_pictures()) prepared.push_back(Inception::prepare(picture, variant));
     const auto features = inception().features(prepared, variant);
-    const auto expected = goldens->load(variant_name(variant), at::kFloat, at::kCPU);
+    const auto expected = goldens->load(name, at::kFloat, at::kCPU);
     const double largest = expected.abs().max().item<double>();
-    MESSAGE(variant_name(variant) << ": largest difference " << difference(features, expected) << " of " << largest);
+    MESSAGE(name << ": largest difference " << difference(features, expected) << " of " << largest);
     CHECK(difference(features, expected) < 1e-4 * largest);
   }
 }
@@ -179,10 +189,72 @@ TEST_CASE("preference scores: PickScore scales the cosine, HPSv2 takes 100 times
              hpsv2 = Preference::open(folder, PreferenceModel::hpsv2);
   CHECK(pickscore.score(0.5) == doctest::Approx(0.5 * std::exp(2.5)));
   CHECK(hpsv2.score(0.5) == 50);
-  const auto wide = seeded_picture("clip.1", 50, 40);
-  CHECK(difference(pickscore.clip().prepare(wide), hpsv2.clip().prepare(wide)) > 0);
-  CHECK(parse_preference_model("hpsv2") == PreferenceModel::hpsv2);
+  const auto wide = seeded_picture("clip.1", 50, 40), square = seeded_picture("clip.0", 32, 32);
+  CHECK(difference(pickscore.prepare(wide), hpsv2.prepare(wide)) > 0);
+  const auto scores = pickscore.scores({pickscore.prepare(wide), pickscore.prepare(square)}, {"a dog", "a cat"});
+  REQUIRE(scores.size() == 2);
+  CHECK(scores[0] == doctest::Approx(pickscore.score(cosine(*pickscore.clip(), wide, "a dog"))).epsilon(1e-5));
+  CHECK(scores[1] == doctest::Approx(pickscore.score(cosine(*pickscore.clip(), square, "a cat"))).epsilon(1e-5));
+  CHECK(pickscore.weights_sha256() == pickscore.clip()->weights_sha256());
+  CHECK(pickscore.reward() == nullptr);
+  for (const auto model : {PreferenceModel::pickscore, PreferenceModel::hpsv2, PreferenceModel::imagereward})
+    CHECK(parse_preference_model(preference_name(model)) == model);
   CHECK_FALSE(parse_preference_model("hps"));
+}
+
+TEST_CASE("ImageReward equals transformers' parts of BLIP, whatever the pictures' sizes and the texts' lengths") {
+  const auto& golden = test::metrics_golden("imagereward");
+  const auto& texts = test::metrics_golden("clip").at("texts");
+  const ImageReward network = seeded_image_reward();
+  for (std::size_t i = 0; i < golden.at("sizes").size(); ++i) {
+    const auto& size = golden.at("sizes")[i];
+    const auto picture = seeded_picture("clip." + std::to_string(i), size[0].get<int>(), size[1].get<int>());
+    std::vector<std::string> words;
+    for (const auto& text : texts) words.push_back(text.get<std::string>());
+    const auto rewards = network.rewards(std::vector<at::Tensor>(words.size(), network.prepare(picture)), words);
+    for (std::size_t t = 0; t < words.size(); ++t) {
+      CAPTURE(i);
+      CAPTURE(t);
+      CHECK(std::abs(rewards[t] - golden.at("values")[i][t].get<double>()) < 1e-4);
+    }
+  }
+}
+
+TEST_CASE("an ImageReward folder is opened, and what is wrong with it is named") {
+  const test::Scratch scratch;
+  const std::string folder = scratch.path().native();
+  const auto json = base::parse_json(kBlipConfig, "config");
+  Tensors tensors;
+  tensors.add_all(models::blip::ImageRewardNetwork(models::blip::parse_config(json, "config")));
+  tensors.write(scratch.file("model.safetensors"));
+  test::put_file(scratch.file("config.json"), kBlipConfig);
+  std::string pieces = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n";
+  for (const char* begin : {"", "##"})
+    for (const char c : std::string("abcdefghijklmnopqrstuvwxyz0123456789")) pieces += std::string(begin) + c + "\n";
+  test::put_file(scratch.file("vocab.txt"), pieces + "!\n,\n.\n'\n");
+  const auto open = [&] { return Preference::open(folder, PreferenceModel::imagereward); };
+  const Preference model = open();
+  CHECK(model.clip() == nullptr);
+  CHECK(model.weights_sha256().size() == 64);
+  const auto picture = seeded_picture("clip.1", 50, 40);
+  const Preference seeded(seeded_image_reward());
+  CHECK(model.scores({model.prepare(picture)}, {"a dog"}) == seeded.scores({seeded.prepare(picture)}, {"a dog"}));
+  const auto refused = [&](base::ExitCode code) { return test::error_of(code, open); };
+  test::put_file(scratch.file("vocab.txt"), pieces + "!\n,\n.\n'\nextra\n");
+  CHECK(test::contains(test::error_of(base::ExitCode::data,
+                                      [&] {
+                                        const Preference other = open();
+                                        other.scores({other.prepare(picture)}, {"extra"});
+                                      }),
+                       "vocabulary of 80"));
+  fs::remove(scratch.path() / "vocab.txt");
+  CHECK(test::contains(refused(base::ExitCode::no_input), "vocab.txt"));
+  test::put_file(scratch.file("vocab.txt"), pieces);
+  tensors.erase("mlp.layers.7.bias");
+  tensors.write(scratch.file("model.safetensors"));
+  CHECK(test::contains(refused(base::ExitCode::data), "mlp.layers.7.bias"));
+  test::put_file(scratch.file("config.json"), kClipConfig);
+  CHECK(test::contains(refused(base::ExitCode::data), "model_type \"clip\""));
 }
 
 TEST_CASE("files of weights are told apart, and what is missing is named") {
@@ -224,4 +296,33 @@ TEST_CASE("vision configurations out of range are refused") {
   CHECK(test::contains(with("hidden_act", "tanh"), "tanh"));
   CHECK(test::contains(with("num_attention_heads", 5), "num_attention_heads"));
   CHECK(test::contains(with("model_type", "vit"), "vit"));
+}
+
+TEST_CASE("BLIP's configurations out of range are refused") {
+  const auto with = [](const std::string& part, const std::string& key, const base::Json& value) {
+    auto json = base::parse_json(kBlipConfig, "config");
+    json[part][key] = value;
+    return test::error_of(base::ExitCode::data, [&] { models::blip::parse_config(json, "config.json"); });
+  };
+  const std::vector<std::string> both{"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                                      "layer_norm_eps"};
+  for (const std::string part : {"vision_config", "text_config"}) {
+    std::vector<std::string> keys = both;
+    for (const char* key : {"image_size", "patch_size"})
+      if (part == "vision_config") keys.emplace_back(key);
+    for (const char* key : {"vocab_size", "max_position_embeddings", "encoder_hidden_size"})
+      if (part == "text_config") keys.emplace_back(key);
+    for (const std::string& key : keys)
+      for (const base::Json& value : {base::Json(-1), base::Json(std::int64_t{1} << 40), base::Json("many")}) {
+        CAPTURE(key);
+        CHECK(test::contains(with(part, key, value), key));
+      }
+    CHECK(test::contains(with(part, "hidden_act", "tanh"), "tanh"));
+    CHECK(test::contains(with(part, "num_attention_heads", 5), "num_attention_heads"));
+  }
+  CHECK(test::contains(with("text_config", "encoder_hidden_size", 64), "encoder_hidden_size"));
+  CHECK(test::contains(
+      test::error_of(base::ExitCode::data,
+                     [] { models::blip::parse_config(base::parse_json(R"({"model_type": "blip"})", "c"), "c"); }),
+      "vision_config"));
 }

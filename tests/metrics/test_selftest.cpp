@@ -32,7 +32,8 @@ TEST_CASE("the self-test passes, and each metric is in it") {
   CHECK(metrics ==
         "fid/pytorch-fid kid/pytorch-fid kid-deviation/pytorch-fid fid/clean-fid kid/clean-fid kid-deviation/clean-fid "
         "lpips/alex lpips/vgg "
-        "lpips/squeeze diversity/alex clip-score/clip preference/pickscore preference/hpsv2 ");
+        "lpips/squeeze diversity/alex clip-score/clip preference/pickscore preference/hpsv2 "
+        "preference/imagereward ");
 }
 
 TEST_CASE("its golden values are the packages'") {
@@ -53,6 +54,7 @@ TEST_CASE("its golden values are the packages'") {
     if (test.metric == "diversity") expected = pairs;
     if (test.metric == "clip-score") expected = 100 * cosine("cosines", 0);
     if (test.variant == "pickscore") expected = clip.at("logit_scale").get<double>() * cosine("cosines", 1);
+    if (test.variant == "imagereward") expected = test::metrics_golden("imagereward").at("values")[1][2].get<double>();
     if (test.variant == "hpsv2") expected = 100 * cosine("padded", 1);
     CHECK(std::abs(test.expected - expected) < 1e-5);
   }

@@ -6,6 +6,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
@@ -68,25 +69,28 @@ TEST_CASE("known distances: shifted and scaled normal distributions") {
   CHECK(frechet_distance(a, b) == doctest::Approx(3 * 4 + 3 * (1 + 4 - 2 * 2)));
 }
 
-TEST_CASE("the influence of a feature is what its weight changes") {
+TEST_CASE("the influence of a feature is what a little more of its weight changes") {
   const Sides sides = full();
   const Frechet result = whole(sides);
   CHECK(std::abs(result.real_influence.mean().item<double>()) < 1e-9);
-  // One feature more of the same kind moves its weight from 1/n to 2/(n+1).
+  CHECK(std::abs(result.fake_influence.mean().item<double>()) < 1e-9);
   for (const bool real : {true, false}) {
+    CAPTURE(real);
     const at::Tensor& rows = real ? sides.real : sides.fake;
     const at::Tensor& influence = real ? result.real_influence : result.fake_influence;
-    const auto n = static_cast<double>(rows.size(0));
-    for (const std::int64_t i : {0, 17}) {
-      const auto more = at::cat({rows, rows.narrow(0, i, 1)}, 0);
-      // The covariance divides by n - 1: at weights it would be by n, so the change of that is taken out.
-      auto changed = feature_statistics(more), before = feature_statistics(rows);
-      changed.covariance *= n / (n + 1);
-      before.covariance *= (n - 1) / n;
-      const auto other = feature_statistics(real ? sides.fake : sides.real);
-      const double change = frechet_distance(changed, other) - frechet_distance(before, other);
-      const double predicted = influence[i].item<double>() / (n + 1);
-      CHECK(std::abs(change - predicted) < 0.05 * std::abs(predicted) + 2e-3);
+    const FeatureStatistics own = feature_statistics(rows), other = feature_statistics(real ? sides.fake : sides.real);
+    const auto moved = [&](std::int64_t i, double weight) {
+      const at::Tensor away = rows.narrow(0, i, 1).to(at::kDouble) - own.mean;  // (1, D)
+      return frechet_distance({own.mean + weight * away.squeeze(0),
+                               own.covariance + weight * (at::matmul(away.t(), away) - own.covariance), own.count},
+                              other);
+    };
+    const auto slope = [&](std::int64_t i) { return (moved(i, 1e-4) - moved(i, -1e-4)) / 2e-4; };
+    const auto most = influence.argmax().item<std::int64_t>(), least = influence.argmin().item<std::int64_t>();
+    // The influences are without their average, so only what lies between two of them counts.
+    for (const std::int64_t i : {most, std::int64_t{0}, std::int64_t{17}}) {
+      const double between = (influence[i] - influence[least]).item<double>();
+      CHECK(close(slope(i) - slope(least), between, 1e-3));
     }
   }
 }
@@ -128,14 +132,34 @@ TEST_CASE("KID of many features, subset by subset, is that of one pass over all 
   CHECK(influence.second.size(0) == 40);
 }
 
-TEST_CASE("the influences of KID are of mean 0 and grow with what a feature is away from the others") {
+TEST_CASE("the influences of KID are of mean 0, and what is lost without a feature") {
   const Sides sides = full();
   const auto [real, fake] = kernel_influence(sides.real, sides.fake);
   CHECK(std::abs(real.mean().item<double>()) < 1e-9);
   CHECK(std::abs(fake.mean().item<double>()) < 1e-9);
-  auto far = sides.real.clone();
-  far[3].mul_(4);
-  CHECK(kernel_influence(far, sides.fake).first.argmax().item<std::int64_t>() == 3);
+  const auto kernel = [](const at::Tensor& x, const at::Tensor& y) {
+    return (at::matmul(x.to(at::kDouble), y.to(at::kDouble).t()) / static_cast<double>(x.size(1)) + 1).pow(3);
+  };
+  const auto within = [&](const at::Tensor& x) {
+    const auto n = static_cast<double>(x.size(0));
+    return kernel(x, x).fill_diagonal_(0).sum().item<double>() / (n * (n - 1));
+  };
+  const auto discrepancy = [&](const at::Tensor& x, const at::Tensor& y) {
+    return within(x) + within(y) - 2 * kernel(x, y).mean().item<double>();
+  };
+  const auto without = [](const at::Tensor& x, std::int64_t i) {
+    return at::cat({x.narrow(0, 0, i), x.narrow(0, i + 1, x.size(0) - i - 1)}, 0);
+  };
+  for (const bool first : {true, false}) {
+    CAPTURE(first);
+    const at::Tensor& rows = first ? sides.real : sides.fake;
+    const at::Tensor& other = first ? sides.fake : sides.real;
+    const at::Tensor& influence = first ? real : fake;
+    const auto lost = [&](std::int64_t i) { return -discrepancy(without(rows, i), other); };
+    const auto most = influence.argmax().item<std::int64_t>(), least = influence.argmin().item<std::int64_t>();
+    const double between = (influence[most] - influence[least]).item<double>() / static_cast<double>(rows.size(0) - 1);
+    CHECK(close(lost(most) - lost(least), between, 0.02));
+  }
 }
 
 TEST_CASE("intervals: the same for the same seed, around the estimate, narrower with more values") {

@@ -1,4 +1,5 @@
 """scripts/convert-metrics: what it makes of files like the public ones, and what it refuses. Needs .venv-fixtures."""
+import hashlib
 import json
 import pathlib
 import struct
@@ -55,6 +56,35 @@ assert set(a) == set(b) and all((a[name] == b[name]).all() for name in a)
 assert ours.config.vision_config.num_attention_heads == 1 and ours.config.text_config.hidden_act == "gelu"
 """
 
+# An ImageReward under the published file's names and transformers', with heads of 64 numbers.
+REWARD = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from fixtures import _metrics_networks as networks
+from fixtures.bert_text import write_vocabulary
+from safetensors.torch import save_file
+pieces = [*networks.seeded_pieces(), "[DEC]", "[ENC]"]
+model = networks.fill(networks.ImageReward(
+    dict(hidden_size=128, intermediate_size=96, num_hidden_layers=3, num_attention_heads=2, image_size=48, patch_size=16),
+    dict(hidden_size=64, intermediate_size=80, num_hidden_layers=2, num_attention_heads=1, max_position_embeddings=50), pieces))
+torch.save(networks.published_names(model), sys.argv[2])
+write_vocabulary(sys.argv[3], pieces[:-2])
+save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, sys.argv[4])
+"""
+SAME_TENSORS = """
+import sys
+from safetensors.torch import load_file
+a, b = (load_file(path) for path in sys.argv[1:3])
+assert set(a) == set(b), set(a) ^ set(b)
+assert all((a[name] == b[name]).all() for name in a)
+"""
+STATISTICS = """
+import sys
+import numpy as np
+np.savez(sys.argv[1], mu=np.arange(2048.0), sigma=np.eye(2048))
+np.savez(sys.argv[2], mu=np.arange(64.0), sigma=np.eye(64))
+"""
+
 
 def header(path):
     with open(path, "rb") as file:
@@ -101,6 +131,38 @@ class ConvertMetrics(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.python(SAME_CLIP, ours, theirs)
         self.assertEqual(json.loads((ours / "preprocessor_config.json").read_text())["crop_size"], {"height": 32, "width": 32})
+
+    def test_image_reward_becomes_a_folder_with_its_vocabulary(self):
+        checkpoint, vocabulary, theirs, ours = (self.folder / name for name in ("reward.pt", "vocab.txt", "theirs.safetensors", "ours"))
+        self.python(REWARD, ROOT / "scripts", checkpoint, vocabulary, theirs)
+        refused = self.convert("imagereward", checkpoint, vocabulary, ours)
+        self.assertEqual(refused.returncode, 65)
+        self.assertIn("expected 07eced37", refused.stderr)
+        self.assertFalse(ours.exists())
+        done = self.convert("imagereward", checkpoint, vocabulary, ours, "--any-hash")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.python(SAME_TENSORS, ours / "model.safetensors", theirs)
+        config = json.loads((ours / "config.json").read_text())
+        vision, text = config["vision_config"], config["text_config"]
+        self.assertEqual([vision[key] for key in ("hidden_size", "num_attention_heads", "num_hidden_layers", "image_size", "patch_size")], [128, 2, 3, 48, 16])
+        self.assertEqual([text[key] for key in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")], [64, 1, 2, 82])
+        self.assertEqual((ours / "vocab.txt").read_text().split()[-2:], ["[DEC]", "[ENC]"])
+        with open(vocabulary, "a", encoding="utf-8") as file:
+            file.write("one\nmore\nand more\n")
+        self.assertIn("do not belong to a table of 82", self.convert("imagereward", checkpoint, vocabulary, ours, "--any-hash").stderr)
+        self.assertIn("is no checkpoint of ImageReward", self.convert("imagereward", vocabulary, vocabulary, ours, "--any-hash").stderr)
+
+    def test_statistics_carry_the_hash_of_the_weights_and_the_number_of_pictures(self):
+        good, other, weights, output = (self.folder / name for name in ("good.npz", "other.npz", "inception.safetensors", "out.safetensors"))
+        self.python(STATISTICS, good, other)
+        weights.write_bytes(b"weights")
+        self.assertIn("--count", self.convert("statistics", good, weights, output).stderr)
+        self.assertEqual(self.convert("statistics", good, weights, output, "--count", "500").returncode, 0)
+        made = header(output)
+        self.assertEqual(made["covariance"]["shape"], [2048, 2048])
+        self.assertEqual(made["__metadata__"]["count"], "500")
+        self.assertEqual(made["__metadata__"]["weights_sha256"], hashlib.sha256(b"weights").hexdigest())
+        self.assertEqual(self.convert("statistics", other, weights, output, "--count", "500").returncode, 65)
 
 
 if __name__ == "__main__":

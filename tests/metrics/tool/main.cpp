@@ -1,5 +1,6 @@
 // metrics-test-tool WEIGHTS METRIC ARGUMENTS...: one figure as a line of JSON. WEIGHTS is the file or folder of the network.
-//   fid|clean-fid|kid REAL FAKE    lpips A B    diversity FOLDER    clip-score FOLDER TEXT    features FOLDER OUTPUT
+//   fid|clean-fid|kid REAL FAKE    lpips A B    diversity FOLDER    features FOLDER OUTPUT
+//   clip-score|pickscore|hpsv2|imagereward FOLDER TEXT
 // With WEIGHTS `selftest` the golden values. scripts/check-metrics compares them with the Python packages.
 #include <cstdio>
 #include <string>
@@ -23,17 +24,19 @@ Figure distance(const std::string& weights, const std::string& metric, const std
   return metric == "kid" ? kid(a, b) : fid(a, b);
 }
 
-Figure scored(const std::string& weights, const std::string& folder, const std::string& text) {
+std::vector<Captioned> captioned(const std::string& folder, const std::string& text) {
   std::vector<Captioned> pictures;
   for (const std::string& file : list_pictures(folder).files) pictures.push_back({file, text});
-  return clip_score(pictures, ClipScorer::open(weights));
+  return pictures;
 }
 
 Figure measure(const std::vector<std::string>& a) {
   const std::string &weights = a.at(0), &metric = a.at(1);
   if (metric == "lpips") return lpips(a.at(2), a.at(3), Lpips::open(weights));
   if (metric == "diversity") return diversity(list_pictures(a.at(2)), Lpips::open(weights));
-  if (metric == "clip-score") return scored(weights, a.at(2), a.at(3));
+  if (metric == "clip-score") return clip_score(captioned(a.at(2), a.at(3)), ClipScorer::open(weights));
+  if (const auto model = parse_preference_model(metric))
+    return preference(captioned(a.at(2), a.at(3)), Preference::open(weights, *model));
   if (metric == "features") {
     save_features(a.at(3), features_of(a.at(2), Inception::open(weights), InceptionVariant::pytorch_fid));
     return {};
