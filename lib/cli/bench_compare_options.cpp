@@ -62,11 +62,11 @@ void add_quality_flags(CLI::App& app, CompareOptions& o) {
       ->check(one_of({"pytorch-fid", "clean-fid"}))
       ->group(group);
   app.add_option("--clip", q.clip, "CLIPModel: CLIP score of pictures and prompts")->type_name("DIR")->group(group);
-  app.add_option("--preference", q.preference, "CLIPModel trained on what people prefer")
+  app.add_option("--preference", q.preference, "Model of what people prefer: PickScore, HPSv2, ImageReward")
       ->type_name("DIR")
       ->group(group);
   app.add_option("--predictor", q.predictor, "What --preference was trained as")
-      ->check(one_of({"pickscore", "hpsv2"}))
+      ->check(one_of({"pickscore", "hpsv2", "imagereward"}))
       ->group(group);
   app.add_option("--lpips", q.lpips, "LPIPS weights: diversity of a row's pictures")->type_name("FILE")->group(group);
   app.add_option("--bootstrap", q.bootstrap, "Samples that 95 % intervals are made of; 0: none")

@@ -101,8 +101,6 @@ void bind_diversity(CLI::App& app, MetricOptions& o) {
 
 void add_captioned(CLI::App& app, MetricOptions& o) {
   add_folder(app, "FOLDER", o.first, "DIR", "The pictures");
-  add_weights(app, o, "--clip", "DIR",
-              "CLIPModel as transformers saves it, with tokenizer and preprocessor_config.json");
   app.add_option("--prompts", o.prompts,
                  "What the pictures show, a line for each in the order of their names, or a .jsonl file of {\"file\", "
                  "\"prompt\"}")
@@ -113,16 +111,20 @@ void add_captioned(CLI::App& app, MetricOptions& o) {
 
 void bind_clip_score(CLI::App& app, MetricOptions& o) {
   add_captioned(app, o);
+  add_weights(app, o, "--clip", "DIR",
+              "CLIPModel as transformers saves it, with tokenizer and preprocessor_config.json");
   add_common(app, o, "sd-bench clip-score made/ --prompts prompts.txt --clip clip-vit-large-patch14/ --json", true);
 }
 
 void bind_preference(CLI::App& app, MetricOptions& o) {
   add_captioned(app, o);
-  app.add_option("--predictor", o.predictor, "What the weights were trained as")
-      ->check(one_of({"pickscore", "hpsv2"}))
+  add_weights(app, o, "--weights", "DIR",
+              "PickScore or HPSv2 as a CLIPModel of transformers, or ImageReward (scripts/convert-metrics makes the latter two)");
+  app.add_option("--predictor", o.predictor, "Which of them it is")
+      ->check(one_of({"pickscore", "hpsv2", "imagereward"}))
       ->group(kGroup);
   add_common(app, o,
-             "sd-bench preference made/ --prompts prompts.txt --clip PickScore_v1/ --predictor pickscore --json", true);
+             "sd-bench preference made/ --prompts prompts.txt --weights PickScore_v1/ --predictor pickscore --json", true);
 }
 
 /// Where to compute; also sets the threads and notes both for --manifest.
@@ -225,10 +227,8 @@ at::Device place_clip(const MetricOptions& o) {
   return device;
 }
 
-Plan captioned_plan(const MetricOptions& o) { return clip_plan(o.weights, clip_dtype(o.common.dtype), o.batch_size); }
-
 int run_clip_score(const MetricOptions& o) {
-  if (const auto code = planned(o, [&] { return captioned_plan(o); })) return *code;
+  if (const auto code = planned(o, [&] { return clip_plan(o.weights, clip_dtype(o.common.dtype), o.batch_size); })) return *code;
   const auto pictures = with_prompts(o.first, o.prompts);
   const auto scorer = metrics::ClipScorer::open(o.weights, place_clip(o), clip_dtype(o.common.dtype));
   require_hash(o.weights_sha256, scorer.weights_sha256(), o.weights);
@@ -236,11 +236,12 @@ int run_clip_score(const MetricOptions& o) {
 }
 
 int run_preference(const MetricOptions& o) {
-  if (const auto code = planned(o, [&] { return captioned_plan(o); })) return *code;
-  const auto pictures = with_prompts(o.first, o.prompts);
   const auto kind = *metrics::parse_preference_model(o.predictor);
+  const auto plan = [&] { return preference_plan(o.weights, kind, clip_dtype(o.common.dtype), o.batch_size); };
+  if (const auto code = planned(o, plan)) return *code;
+  const auto pictures = with_prompts(o.first, o.prompts);
   const auto model = metrics::Preference::open(o.weights, kind, place_clip(o), clip_dtype(o.common.dtype));
-  require_hash(o.weights_sha256, model.clip().weights_sha256(), o.weights);
+  require_hash(o.weights_sha256, model.weights_sha256(), o.weights);
   return print(metrics::preference(pictures, model, folder_options(o)), o);
 }
 

@@ -8,6 +8,7 @@
 #include "image/read.h"
 #include "io/weight_source.h"
 #include "metrics/pictures.h"
+#include "models/blip/image_reward.h"
 #include "models/clip/text_encoder.h"
 #include "models/clip/vision_encoder.h"
 #include "models/inception/inception.h"
@@ -116,23 +117,47 @@ Plan lpips_plan(const std::string& file, const std::string& pictures, bool all_p
   return plan;
 }
 
+namespace {
+
+/// A layer of a vision tower at its widest: its input, the norm of it, queries, keys, values and their result, and the inner layer
+/// twice; beside it the pictures.
+template <class VisionConfig>
+std::uint64_t tower_bytes(const VisionConfig& config, std::int64_t batch, std::uint64_t element) {
+  const std::uint64_t rows = batch > 0 ? static_cast<std::uint64_t>(batch) : 16;
+  const auto tokens = static_cast<std::uint64_t>(config.patches() + 1);
+  const auto width = static_cast<std::uint64_t>(6 * config.hidden_size + 2 * config.intermediate_size);
+  const auto side = static_cast<std::uint64_t>(config.image_size);
+  return rows * (tokens * width * element + side * side * 3 * kFloat);
+}
+
+bool is_known(const std::string& name) { return name == "logit_scale" || name.ends_with(".position_ids"); }
+
+std::string config_of(const std::string& folder) { return (fs::path(folder) / "config.json").native(); }
+
+}  // namespace
+
 Plan clip_plan(const std::string& folder, c10::ScalarType dtype, std::int64_t batch) {
-  const std::string config_path = (fs::path(folder) / "config.json").native();
+  const std::string config_path = config_of(folder);
   const base::Json config = base::read_json_file(config_path);
   const auto vision_config = models::clip::parse_vision_config(config, config_path);
   models::clip::TextEncoder text(models::clip::parse_text_config(config, config_path));
   models::clip::VisionEncoder vision(vision_config);
   const auto weights = io::WeightSource::open(folder);
   const std::uint64_t element = c10::elementSize(dtype);
-  Plan plan = plan_of("clip", *weights, {&text, &vision}, element, [](const std::string& name) {
-    return name == "logit_scale" || name.ends_with(".position_ids");
-  });
-  // A layer of the vision tower: its input, the norm of it, queries, keys, values and their result, and the inner layer twice.
-  const std::uint64_t rows = batch > 0 ? static_cast<std::uint64_t>(batch) : 16;
-  const auto tokens = static_cast<std::uint64_t>(vision_config.patches() + 1);
-  const auto width = static_cast<std::uint64_t>(6 * vision_config.hidden_size + 2 * vision_config.intermediate_size);
-  const auto side = static_cast<std::uint64_t>(vision_config.image_size);
-  plan.activations = rows * (tokens * width * element + side * side * 3 * kFloat);
+  Plan plan = plan_of("clip", *weights, {&text, &vision}, element, is_known);
+  plan.activations = tower_bytes(vision_config, batch, element);
+  return plan;
+}
+
+Plan preference_plan(const std::string& folder, metrics::PreferenceModel model, c10::ScalarType dtype, std::int64_t batch) {
+  if (model != metrics::PreferenceModel::imagereward) return clip_plan(folder, dtype, batch);
+  const std::string config_path = config_of(folder);
+  const auto config = models::blip::parse_config(base::read_json_file(config_path), config_path);
+  models::blip::ImageRewardNetwork network(config);
+  const auto weights = io::WeightSource::open(folder);
+  const std::uint64_t element = c10::elementSize(dtype);
+  Plan plan = plan_of("imagereward", *weights, {&network}, element, is_known);
+  plan.activations = tower_bytes(config.vision, batch, element);
   return plan;
 }
 

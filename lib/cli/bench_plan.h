@@ -6,6 +6,7 @@
 #include <c10/core/ScalarType.h>
 
 #include "cli/plan.h"
+#include "metrics/networks.h"
 
 namespace atelier::cli {
 
@@ -16,7 +17,8 @@ namespace atelier::cli {
 Plan inception_plan(const std::string& file, const std::string& real, const std::string& fake, std::int64_t batch);
 /// LPIPS of pairs, or with `all_pairs` of every two pictures of a folder, whose features are held meanwhile.
 Plan lpips_plan(const std::string& file, const std::string& pictures, bool all_pairs, std::int64_t batch);
-/// CLIP's scores, and those of models that are CLIP's.
 Plan clip_plan(const std::string& folder, c10::ScalarType dtype, std::int64_t batch);
+/// PickScore and HPSv2, which are CLIP's, or ImageReward.
+Plan preference_plan(const std::string& folder, metrics::PreferenceModel model, c10::ScalarType dtype, std::int64_t batch);
 
 }  // namespace atelier::cli

@@ -120,7 +120,7 @@ Quality::Result Quality::judge(const std::vector<metrics::Captioned>& pictures,
     add(result, "clip-score", description, [&] { return std::vector{metrics::clip_score(pictures, *clip_, folder_)}; });
   }
   if (preference_) {
-    Json description = described("preference", preference_->clip().weights_sha256());
+    Json description = described("preference", preference_->weights_sha256());
     description["texts"] = texts;
     description["variant"] = options_.predictor;
     add(result, "preference", description,

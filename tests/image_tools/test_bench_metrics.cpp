@@ -117,7 +117,7 @@ TEST_CASE("each command prints the contract's record, or a line of text") {
   CHECK(clip["n_real"] == 0);
   CHECK(clip["n_fake"] == 4);
   CHECK(clip["interval"].size() == 2);
-  CHECK(record_of(bench({"preference", a, "--prompts", prompts, "--clip", n.clip, "--predictor", "hpsv2",
+  CHECK(record_of(bench({"preference", a, "--prompts", prompts, "--weights", n.clip, "--predictor", "hpsv2",
                          "--json"}))["variant"] == "hpsv2");
   const Result text = bench({"clip-score", a, "--prompts", prompts, "--clip", n.clip});
   CHECK(text.out.starts_with("clip-score ("));
@@ -194,6 +194,33 @@ TEST_CASE("too few pictures, mixed sizes, missing folders and other weights end 
   refused({"lpips", two, two, "--weight", n.squeeze}, 64, "did you mean \"--weights\"?");
   const std::string right = base::sha256_file(n.squeeze);
   CHECK(bench({"lpips", two, two, "--weights", n.squeeze, "--weights-sha256", right}).code == 0);
+}
+
+TEST_CASE("--plan reads headers alone, and --max-ram refuses what would not fit") {
+  const TempFolder root;
+  const std::string a = pictures(root, "a", 3), prompts = root.write("p.txt", "one\ntwo\nthree\n");
+  const auto& n = networks();
+  const auto plan = [&](std::vector<std::string> args, const std::string& family) {
+    auto limited = args;
+    limited.insert(limited.end(), {"--max-ram", "10K"});
+    args.push_back("--plan");
+    const Json record = record_of(bench(args));
+    CHECK(record["model"]["family"] == family);
+    CHECK(record["model"]["parameters"].get<std::uint64_t>() > 0);
+    CHECK(record["missing"].empty());
+    CHECK(record["unused"].empty());
+    CHECK(record["bytes"]["weights"].get<std::uint64_t>() == 4 * record["model"]["parameters"].get<std::uint64_t>());
+    CHECK(record["bytes"]["activations"].get<std::uint64_t>() > 0);
+    const Result refused = bench(limited);
+    CHECK(refused.code == 71);
+    CHECK(refused.out.empty());
+  };
+  plan({"fid", a, a, "--inception", n.inception}, "inception");
+  plan({"kid", a, a, "--inception", n.inception}, "inception");
+  plan({"lpips", a, a, "--weights", n.squeeze}, "lpips-squeeze");
+  plan({"diversity", a, "--weights", n.squeeze}, "lpips-squeeze");
+  plan({"clip-score", a, "--prompts", prompts, "--clip", n.clip}, "clip");
+  plan({"preference", a, "--prompts", prompts, "--weights", n.clip}, "clip");
 }
 
 TEST_CASE("features are kept by --cache and read back") {

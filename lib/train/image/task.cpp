@@ -57,7 +57,7 @@ std::vector<FixedPair> fixed_pairs(ImageDataset& data, const models::vae::Autoen
     const auto halves = moments.chunk(2, 1);
     batch->latents =
         halves[0] + at::exp(0.5 * halves[1]) * at::randn(halves[0].sizes(), generator, at::TensorOptions(at::kFloat));
-    batch->pixels = {};
+    batch->pixels = at::Tensor();
     const std::int64_t middle = (2 * parts[static_cast<std::size_t>(k)] + 1) * timesteps / (2 * count);
     FixedPair pair;
     pair.noise = at::randn(batch->latents.sizes(), generator, at::TensorOptions(at::kFloat));
