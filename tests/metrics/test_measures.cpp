@@ -67,7 +67,7 @@ TEST_CASE("the allocator's peak is that of tensors since the start, whatever was
   CHECK(meter.process_peak() > 40 * kMiB);
   meter.start();
   CHECK(static_cast<std::int64_t>(meter.allocator_peak()) < 9 * kMiB);
-  kept = {};
+  kept = at::Tensor();
 }
 
 TEST_CASE("the machine has a name, cores and memory") {
