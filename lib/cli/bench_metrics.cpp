@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "cli/bench.h"
 #include "cli/bench_figures.h"
 #include "cli/bench_plan.h"
@@ -27,8 +28,7 @@ struct MetricOptions {
 const std::string kGroup = "Measurement";
 
 void add_common(CLI::App& app, MetricOptions& o, const std::string& example, bool dtype = false) {
-  add_command_options(app, o.common, example,
-                      {.model = false, .dtype = dtype, .batches = false, .completions = false});
+  add_command_options(app, o.common, example, {.model = false, .dtype = dtype, .batches = false, .completions = false});
   app.add_option("--weights-sha256", o.weights_sha256, "Hash that the weights must have; others are exit code 65")
       ->type_name("HEX")
       ->group(kGroup);
@@ -119,12 +119,14 @@ void bind_clip_score(CLI::App& app, MetricOptions& o) {
 void bind_preference(CLI::App& app, MetricOptions& o) {
   add_captioned(app, o);
   add_weights(app, o, "--weights", "DIR",
-              "PickScore or HPSv2 as a CLIPModel of transformers, or ImageReward (scripts/convert-metrics makes the latter two)");
+              "PickScore or HPSv2 as a CLIPModel of transformers, or ImageReward (scripts/convert-metrics makes the "
+              "latter two)");
   app.add_option("--predictor", o.predictor, "Which of them it is")
       ->check(one_of({"pickscore", "hpsv2", "imagereward"}))
       ->group(kGroup);
   add_common(app, o,
-             "sd-bench preference made/ --prompts prompts.txt --weights PickScore_v1/ --predictor pickscore --json", true);
+             "sd-bench preference made/ --prompts prompts.txt --weights PickScore_v1/ --predictor pickscore --json",
+             true);
 }
 
 /// Where to compute; also sets the threads and notes both for --manifest.
@@ -168,17 +170,30 @@ int print(const metrics::Figure& figure, const MetricOptions& o) {
   return figure.unreadable.empty() ? 0 : static_cast<int>(base::ExitCode::some_failed);
 }
 
+/// What `compute` gives; of errors in the data that do not say which data, with the path put before them.
+template <class Compute>
+auto naming(const std::string& path, Compute compute) {
+  try {
+    return compute();
+  } catch (const base::Error& error) {
+    if (error.code() != base::ExitCode::data || std::string(error.what()).find(path) != std::string::npos) throw;
+    throw base::Error(error.code(), path + ": " + error.what(), error.hint());
+  }
+}
+
 struct Features {
   metrics::InceptionFeatures real, fake;
 };
 
 Features features(const MetricOptions& o) {
-  const auto network = metrics::Inception::open(o.weights, place(o));
+  const auto network = naming(o.weights, [&] { return metrics::Inception::open(o.weights, place(o)); });
   require_hash(o.weights_sha256, network.weights_sha256(), o.weights);
   const auto variant = *metrics::parse_inception_variant(o.resize);
   const auto options = folder_options(o);
-  return {metrics::features_of(o.first, network, variant, options, o.cache),
-          metrics::features_of(o.second, network, variant, options, o.cache)};
+  const auto of = [&](const std::string& source) {
+    return naming(source, [&] { return metrics::features_of(source, network, variant, options, o.cache); });
+  };
+  return {of(o.first), of(o.second)};
 }
 
 Plan features_plan(const MetricOptions& o) { return inception_plan(o.weights, o.first, o.second, o.batch_size); }
@@ -200,7 +215,7 @@ int run_kid(const MetricOptions& o) {
 }
 
 metrics::Lpips open_lpips(const MetricOptions& o) {
-  auto network = metrics::Lpips::open(o.weights, place(o));
+  auto network = naming(o.weights, [&] { return metrics::Lpips::open(o.weights, place(o)); });
   require_hash(o.weights_sha256, network.weights_sha256(), o.weights);
   return network;
 }
@@ -213,7 +228,8 @@ int run_lpips(const MetricOptions& o) {
 int run_diversity(const MetricOptions& o) {
   if (const auto code = planned(o, [&] { return lpips_plan(o.weights, o.first, true, o.batch_size); })) return *code;
   const metrics::PictureSet set = metrics::list_pictures(o.first);
-  return print(metrics::diversity(set, open_lpips(o), o.max_pairs, folder_options(o)), o);
+  const auto network = open_lpips(o);
+  return print(naming(o.first, [&] { return metrics::diversity(set, network, o.max_pairs, folder_options(o)); }), o);
 }
 
 at::ScalarType clip_dtype(const std::string& name) {
@@ -228,7 +244,8 @@ at::Device place_clip(const MetricOptions& o) {
 }
 
 int run_clip_score(const MetricOptions& o) {
-  if (const auto code = planned(o, [&] { return clip_plan(o.weights, clip_dtype(o.common.dtype), o.batch_size); })) return *code;
+  if (const auto code = planned(o, [&] { return clip_plan(o.weights, clip_dtype(o.common.dtype), o.batch_size); }))
+    return *code;
   const auto pictures = with_prompts(o.first, o.prompts);
   const auto scorer = metrics::ClipScorer::open(o.weights, place_clip(o), clip_dtype(o.common.dtype));
   require_hash(o.weights_sha256, scorer.weights_sha256(), o.weights);

@@ -149,7 +149,8 @@ Plan clip_plan(const std::string& folder, c10::ScalarType dtype, std::int64_t ba
   return plan;
 }
 
-Plan preference_plan(const std::string& folder, metrics::PreferenceModel model, c10::ScalarType dtype, std::int64_t batch) {
+Plan preference_plan(const std::string& folder, metrics::PreferenceModel model, c10::ScalarType dtype,
+                     std::int64_t batch) {
   if (model != metrics::PreferenceModel::imagereward) return clip_plan(folder, dtype, batch);
   const std::string config_path = config_of(folder);
   const auto config = models::blip::parse_config(base::read_json_file(config_path), config_path);

@@ -19,6 +19,7 @@ Plan inception_plan(const std::string& file, const std::string& real, const std:
 Plan lpips_plan(const std::string& file, const std::string& pictures, bool all_pairs, std::int64_t batch);
 Plan clip_plan(const std::string& folder, c10::ScalarType dtype, std::int64_t batch);
 /// PickScore and HPSv2, which are CLIP's, or ImageReward.
-Plan preference_plan(const std::string& folder, metrics::PreferenceModel model, c10::ScalarType dtype, std::int64_t batch);
+Plan preference_plan(const std::string& folder, metrics::PreferenceModel model, c10::ScalarType dtype,
+                     std::int64_t batch);
 
 }  // namespace atelier::cli

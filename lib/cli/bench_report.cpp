@@ -316,13 +316,14 @@ report::Document document_of(const ComparisonReport& r) {
   add_failures(r, blocks);
   heading("Results");
   for (const Quantity& quantity : figure_quantities())
-    if (best_row(r.rows, quantity) < r.rows.size()) blocks.push_back(report::Paragraph{verdict_sentence(r, quantity), report::Tone::finding});
+    if (best_row(r.rows, quantity) < r.rows.size())
+      blocks.push_back(report::Paragraph{verdict_sentence(r, quantity), report::Tone::finding});
   blocks.push_back(results_table(r));
+  blocks.push_back(all_charts(r));
   if (!r.verdicts.empty()) {
     heading("Gates");
     blocks.push_back(verdict_table(r.verdicts));
   }
-  blocks.push_back(all_charts(r));
   if (!r.prompts.empty() && std::ranges::any_of(r.rows, ran)) {
     heading("Pictures: the same seed in each row");
     blocks.push_back(picture_grid(r));

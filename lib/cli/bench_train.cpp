@@ -44,7 +44,9 @@ class TrainBench {
 
   int go() {
     const auto rows = train_bench_rows(options_);
-    check_data_flags(options_.data);
+    ImageDataOptions data = options_.data;
+    data.cache_latents = !data.cache_dir.empty();
+    check_data_flags(data);
     if (common_.plan || common_.max_ram_bytes()) {
       const int code = plan(rows);
       if (common_.plan) return code;
@@ -76,7 +78,8 @@ class TrainBench {
     int code = 0;
     for (const TrainBenchRow& row : rows) {
       const ImageTraineeFiles files = open(row.train);
-      const Plan plan = image_train_plan(row.train, files, size(files).width, size(files).height, row.train.train.batch_size);
+      const Plan plan =
+          image_train_plan(row.train, files, size(files).width, size(files).height, row.train.train.batch_size);
       if (!common_.plan) require_fit(plan);
       if (common_.plan) output_.record(plan_json(plan));
       code = std::max(code, plan_exit_code(plan));
@@ -88,6 +91,7 @@ class TrainBench {
   void describe_model() {
     const ImageTraineeFiles files = open(options_.train);
     const auto data = open_data(files, options_.data.data, 1);
+    if (!options_.eval_data.empty()) open_data(files, options_.eval_data, 1);
     report_.settings = {{"model", common_.record->model_path},
                         {"model_sha256", model_sha256(files.files)},
                         {"family", pipelines::family_name(files.files.family)},
@@ -182,18 +186,19 @@ class TrainBench {
     }
   }
 
-  std::vector<train::image::FixedPair> make_pairs(const ImageTraineeFiles& files, const pipelines::ImageModel& model) const {
+  std::vector<train::image::FixedPair> make_pairs(const ImageTraineeFiles& files,
+                                                  const pipelines::ImageModel& model) const {
     if (options_.pairs == 0) return {};
     const std::string& path = options_.eval_data.empty() ? options_.data.data : options_.eval_data;
-    const auto scheduler =
-        schedulers::parse_config(model.scheduler_json, model.scheduler_path, schedulers::Kind::ddpm);
+    const auto scheduler = schedulers::parse_config(model.scheduler_json, model.scheduler_path, schedulers::Kind::ddpm);
     return train::image::fixed_pairs(*open_data(files, path, 1), *model.vae, scheduler.num_train_timesteps,
                                      options_.pairs, seed_);
   }
 
   int finish() {
     if (!options_.output.empty())
-      for (const std::string& path : write_train_reports(report_, options_.output)) common_.record->outputs.push_back(path);
+      for (const std::string& path : write_train_reports(report_, options_.output))
+        common_.record->outputs.push_back(path);
     if (!common_.json) {
       output_.text(report::to_markdown(train_table(report_)));
       if (!options_.output.empty()) output_.text("\n" + options_.output + "/report.html\n");

@@ -90,17 +90,16 @@ report::Charts all_charts(const TrainReport& r) {
   charts.svg.push_back(loss_plot(r, "What is learnt in a second", "train_s", "seconds of training"));
   charts.svg.push_back(bars(r, "Samples per second", "samples / s",
                             [](const Json& row) { return row.at("samples_per_s").get<double>(); }));
-  charts.svg.push_back(bars(r, "Peak memory of the process", "MiB", [](const Json& row) {
-    return row.at("memory").at("process_bytes").get<double>() / kMiB;
-  }));
+  charts.svg.push_back(bars(r, "Peak memory of the process", "MiB",
+                            [](const Json& row) { return row.at("memory").at("process_bytes").get<double>() / kMiB; }));
   std::erase(charts.svg, "");
   return charts;
 }
 
 std::string csv_of(const TrainReport& r) {
   Table table;
-  const char* const texts[] = {"id", "method", "precision", "optimizer", "batch_size", "status", "error", "trained_parameters",
-                               "samples_per_s"};
+  const char* const texts[] = {"id",     "method", "precision",          "optimizer",    "batch_size",
+                               "status", "error",  "trained_parameters", "samples_per_s"};
   for (const char* key : texts) table.columns.push_back({key});
   for (const char* key : {"step_s", "step_s_p95", "allocator_bytes", "process_bytes", "loss_first", "loss_last"})
     table.columns.push_back({key});

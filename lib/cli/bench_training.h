@@ -13,7 +13,7 @@ namespace atelier::cli {
 
 /// What a training took and what it taught.
 struct TrainingMeasurement {
-  std::vector<double> seconds;  ///< of each step: data, both passes, optimiser
+  std::vector<double> seconds;                          ///< of each step: data, both passes, optimiser
   std::vector<std::pair<std::int64_t, double>> losses;  ///< steps taken, and what the task's evaluation said then
   std::uint64_t samples = 0;                            ///< of all steps
 };

@@ -39,12 +39,12 @@ tbody tr:hover td { background: var(--card); }
 .chart .title { font-size: 14px; font-weight: 600; fill: var(--ink); }
 .chart .label, .chart .value { fill: var(--ink); } .chart .tick { fill: var(--soft); font-size: 11px; }
 .chart .grid { stroke: var(--line); } .chart .whisker { stroke: var(--ink); stroke-opacity: .65; }
-.pictures { width: 100%; } .pictures td { padding: 3px; border: 0; text-align: center; min-width: 78px; }
+.pictures { width: 100%; table-layout: fixed; } .pictures td { padding: 3px; border: 0; text-align: center; min-width: 78px; }
 .pictures th { padding: 3px; border: 0; text-align: center; font-size: 12px; white-space: normal; vertical-align: bottom; }
 .pictures td.prompt { position: sticky; left: 0; text-align: left; width: 150px; min-width: 130px; padding-right: 12px; font-size: 13px;
   line-height: 1.35; vertical-align: middle; background: var(--paper); }
-.pictures img { display: block; width: 100%; max-width: 256px; border-radius: 4px; }
-.ballot { width: auto; margin: 0 auto; } .ballot td { padding: 8px; } .ballot img { width: min(44vw, 512px); max-width: none; cursor: pointer; }
+.pictures th:first-child { width: 150px; } .pictures img { display: block; width: 100%; max-width: 224px; margin: 0 auto; border-radius: 4px; }
+.ballot { width: auto; table-layout: auto; margin: 0 auto; } .ballot td { padding: 8px; } .ballot img { width: min(44vw, 512px); max-width: none; cursor: pointer; }
 .ballot img:hover { outline: 3px solid var(--accent); outline-offset: 2px; } .centred { text-align: center; max-width: none; }
 button { font: inherit; padding: 8px 18px; border: 1px solid var(--line); border-radius: 8px; background: var(--card); color: var(--ink); cursor: pointer; }
 button:hover { border-color: var(--accent); } button:disabled { opacity: .45; cursor: default; }

@@ -29,9 +29,20 @@ struct Pictures {
   }
 
   std::vector<std::string> args(const std::vector<std::string>& more) const {
-    std::vector<std::string> all{"train",        "--model", tiny_model("sd15"), "--data", folder.file("data"),
-                                 "--resolution", "32",      "--rank",           "2",      "--unet-lr",
-                                 "1e-2",         "--pairs", "4",                "--quiet"};
+    std::vector<std::string> all{"train",
+                                 "--model",
+                                 tiny_model("sd15"),
+                                 "--data",
+                                 folder.file("data"),
+                                 "--resolution",
+                                 "32",
+                                 "--rank",
+                                 "2",
+                                 "--unet-lr",
+                                 "1e-2",
+                                 "--pairs",
+                                 "4",
+                                 "--quiet"};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -86,7 +97,8 @@ TEST_CASE("reports are written where a folder is named, a table is printed, and 
   CHECK(count_of(p.folder.read("out/report.html"), "<svg") == 4);
   CHECK(p.folder.read("out/report.md").find("# Training efficiency") != std::string::npos);
   std::size_t files = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(p.folder.path())) files += entry.is_regular_file();
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(p.folder.path()))
+    files += entry.is_regular_file();
   CHECK(files == 8 + 4);
 }
 
@@ -101,13 +113,13 @@ TEST_CASE("latents may be kept, text encoders trained, and losses left out") {
   const Result both = p.train({"--steps", "2", "--train-text-encoder", "--grad-accum", "2", "--json"});
   REQUIRE(both.code == 0);
   const Json row = json_lines(both.out)[0];
-  CHECK(row["samples_per_s"].get<double>() ==
-        doctest::Approx(2 / row["timings"]["step_s"]["median"].get<double>()));
+  CHECK(row["samples_per_s"].get<double>() == doctest::Approx(2 / row["timings"]["step_s"]["median"].get<double>()));
 }
 
 TEST_CASE("a row that cannot be trained is marked, and the rest goes on") {
   const Pictures p;
-  const Result r = p.train({"--precisions", "fp16", "fp32", "--steps", "2", "--warmup", "0", "--device", "cpu", "--json"});
+  const Result r =
+      p.train({"--precisions", "fp16", "fp32", "--steps", "2", "--warmup", "0", "--device", "cpu", "--json"});
   CHECK(r.code == 3);
   const auto rows = json_lines(r.out);
   REQUIRE(rows.size() == 2);
@@ -145,7 +157,9 @@ TEST_CASE("a stopped measurement of training leaves what it has measured") {
   auto args = p.args({"--optimizers", "sgd", "adamw", "--steps", "100000", "--warmup", "0", "--threads", "1"});
   Process process{.program = tool("sd-bench"), .args = args, .timeout = std::chrono::minutes(5), .signal = SIGINT};
   std::erase(process.args, "--quiet");
-  process.signal_when = [](const std::string&, const std::string& err) { return err.find("numbers trained") != std::string::npos; };
+  process.signal_when = [](const std::string&, const std::string& err) {
+    return err.find("numbers trained") != std::string::npos;
+  };
   const Result r = run(process);
   CAPTURE(r.err);
   CHECK(r.code == 130);
