@@ -8,9 +8,10 @@ A bullseye is seen where, around some point near the picture's middle, four fift
 own radii have the colour that belongs there. Needs nothing but Python.
 """
 import os
-import struct
 import sys
-import zlib
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from png import read_png, smooth, write_png  # noqa: E402
 
 SIDE = 64
 RED, WHITE = (220, 40, 40), (245, 245, 245)
@@ -25,60 +26,8 @@ def ring_colour(distance):
 
 
 def draw(background, cx, cy):
-    """Rows of (r, g, b), each pixel the mean of 3 x 3 points."""
-    def point(x, y):
-        distance = ((x - cx) ** 2 + (y - cy) ** 2) ** 0.5
-        return ring_colour(distance) or background
-
-    def pixel(x, y):
-        points = [point((x + (i + 0.5) / 3) / SIDE, (y + (j + 0.5) / 3) / SIDE) for i in range(3) for j in range(3)]
-        return tuple(round(sum(p[c] for p in points) / 9) for c in range(3))
-
-    return [[pixel(x, y) for x in range(SIDE)] for y in range(SIDE)]
-
-
-def write_png(path, rows):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    raw = b"".join(b"\0" + bytes(value for pixel in row for value in pixel) for row in rows)
-    with open(path, "wb") as f:
-        f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 2, 0, 0, 0))
-                + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b""))
-
-
-def predict(kind, left, up, corner):
-    if kind == 4:  # Paeth
-        nearest = left + up - corner
-        return min((abs(nearest - left), 0, left), (abs(nearest - up), 1, up), (abs(nearest - corner), 2, corner))[2]
-    return (0, left, up, (left + up) // 2)[kind]
-
-
-def read_png(path):
-    """Rows of (r, g, b) of an 8-bit RGB picture that is not interlaced, as the tools write them."""
-    with open(path, "rb") as f:
-        data = f.read()
-    at, packed, width, height = 8, b"", 0, 0
-    while at < len(data):
-        size, kind = struct.unpack(">I4s", data[at:at + 8])
-        body = data[at + 8:at + 8 + size]
-        at += 12 + size
-        if kind == b"IHDR":
-            width, height, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", body)
-            if (depth, colours, interlaced) != (8, 2, 0):
-                raise SystemExit(f"pictures.py: {path}: is no plain RGB picture")
-        elif kind == b"IDAT":
-            packed += body
-    raw, stride = zlib.decompress(packed), 3 * width
-    rows, above = [], bytearray(stride)
-    for y in range(height):
-        kind, line = raw[y * (stride + 1)], bytearray(raw[y * (stride + 1) + 1:(y + 1) * (stride + 1)])
-        for i in range(stride):
-            left, corner = (line[i - 3], above[i - 3]) if i >= 3 else (0, 0)
-            line[i] = (line[i] + predict(kind, left, above[i], corner)) & 255
-        rows.append([tuple(line[3 * x:3 * x + 3]) for x in range(width)])
-        above = line
-    return rows
+    """Rows of (r, g, b)."""
+    return smooth(lambda x, y: ring_colour(((x - cx) ** 2 + (y - cy) ** 2) ** 0.5) or background, SIDE)
 
 
 def near(pixel, colour):

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Teaches the small picture model that ships a shape that it does not know, a bullseye, from four pictures.
 #
-# DIR gets the pictures, the LoRA in DIR/bullseye.safetensors with its run, and 20 samples from before and after, on backgrounds
-# that it was not shown with. Prints how many of them show the shape, told by their pixels (pictures.py). The same call goes on
-# where it was stopped. Further flags go to sd-train-lora.
+# DIR gets the pictures, the LoRA in DIR/bullseye.safetensors with its run, and 20 samples (COUNT for each of four backgrounds) from
+# before and after, on backgrounds that it was not shown with. Prints how many of them show the shape, told by their pixels
+# (pictures.py). The same call goes on where it was stopped. Further flags go to sd-train-lora.
 set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 bin=${BIN:-$here/../../build/release/bin}
@@ -16,8 +16,8 @@ samples() {
   shift
   mkdir -p "$folder"
   for colour in grey white pink orange; do
-    printf '{"id":"%s","prompt":"a bullseye on a %s background","count":5,"seed":1,"output":"%s/%s-%%d.png"}\n' \
-      "$colour" "$colour" "$folder" "$colour"
+    printf '{"id":"%s","prompt":"a bullseye on a %s background","count":%d,"seed":1,"output":"%s/%s-%%d.png"}\n' \
+      "$colour" "$colour" "${COUNT:-5}" "$folder" "$colour"
   done | "$bin/sd-txt2img" --quiet --jobs - --batch-size 5 "$@" >/dev/null
   python3 "$here/pictures.py" count "$folder"/*.png
 }
