@@ -17,10 +17,9 @@ using base::ExitCode;
 
 namespace {
 
-void pack_weights(const ImageModel& model, at::ScalarType dtype) {
+void pack_weights(const ImageModel& model) {
   nn::pack_when_used(*model.unet);
   nn::pack_when_used(*model.vae);
-  if (dtype != at::kFloat) return;  // in bf16 it gains nothing, and mapped weights can be let go after a prompt
   for (const ImageTextEncoder& encoder : model.text_encoders) nn::pack_when_used(*encoder.network);
 }
 
@@ -59,7 +58,7 @@ std::shared_ptr<const ImageModel> ImageModel::load(const ImageModelFiles& files,
   const bool upcast = files.dtype == at::kHalf && model->vae->force_upcast();
   nn::load_parameters(*model->vae, *files.vae, models::vae::Names(*files.vae), upcast ? at::kFloat : files.dtype,
                       files.device);
-  if (pack) pack_weights(*model, files.dtype);
+  if (pack) pack_weights(*model);
   model->load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return model;
 }

@@ -82,8 +82,7 @@ struct ImageModel {
   double load_seconds = 0;
 
   /// Looks at the stop flag between tensors.
-  /// `pack`: UNet and autoencoder, and text encoders in f32, pack their weights when they are first used (nn::pack_when_used): faster,
-  /// but not for training.
+  /// `pack`: weights are packed when they are first used (nn::pack_when_used): faster, but not for training.
   static std::shared_ptr<const ImageModel> load(const ImageModelFiles& files, bool pack = false);
 
   at::ScalarType dtype() const { return unet->dtype(); }
