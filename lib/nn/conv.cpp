@@ -22,6 +22,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "nn/kept_products.h"
 
 namespace atelier::nn {
 namespace {
@@ -167,8 +168,10 @@ at::Tensor multi_head_attention(const at::Tensor& q, const at::Tensor& k, const 
   const auto split = [&](const at::Tensor& x) {  // (B, L, heads d) -> (B, heads, L, d)
     return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
   };
-  const auto y =
-      at::scaled_dot_product_attention(split(q), split(k), split(v), /*attn_mask=*/{}, /*dropout_p=*/0.0, causal);
+  auto* const kept = at::GradMode::is_enabled() && q.device().is_cpu() ? KeptProducts::current() : nullptr;
+  const auto y = kept != nullptr ? kept->attention(split(q), split(k), split(v), causal)
+                                 : at::scaled_dot_product_attention(split(q), split(k), split(v), /*attn_mask=*/{},
+                                                                    /*dropout_p=*/0.0, causal);
   return y.transpose(1, 2).reshape({q.size(0), q.size(1), q.size(2)});  // (B, L, heads d)
 }
 
