@@ -17,7 +17,9 @@ using base::ExitCode;
 bool is_flag(const CLI::Option& option) { return option.get_items_expected_max() == 0; }
 
 bool takes_many_words(const CLI::Option& option) {
-  return option.get_type_name().find(kManyWords) != std::string::npos;  // CLI11 appends what a check says
+  const std::string type = option.get_type_name();  // CLI11 appends what a check says
+  const auto at = type.find(kManyWords);
+  return at != std::string::npos && at > 0 && type[at - 1] != ',';  // "A,..." is one word with commas in it
 }
 
 std::vector<std::string> long_names(const CLI::App& app) {
