@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/nearest.h"
-#include "io/file_system.h"
+#include "cli/text_lines.h"
 #include "report/text.h"
 
 namespace atelier::cli {
@@ -147,21 +147,13 @@ std::optional<double> quantity_of(const Json& row, const std::string& quantity) 
 }
 
 std::vector<Json> read_results(const std::string& path) {
-  const std::string bytes = io::read_file(path, kMaxBytes);
   std::vector<Json> rows;
-  std::size_t number = 0;
-  for (std::size_t at = 0; at < bytes.size();) {
-    const std::size_t end = std::min(bytes.find('\n', at), bytes.size());
-    const std::string line = bytes.substr(at, end - at);
-    at = end + 1;
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const std::string where = fmt::format("{}: line {}", path, number);
+  for_each_line(path, kMaxBytes, [&](const std::string& line, const std::string& where) {
     Json row = base::parse_json(line, where);
     if (!row.is_object() || !row.contains("id") || !row["id"].is_string())
       throw Error(ExitCode::data, where + ": not a row of a comparison's results.jsonl");
     rows.push_back(std::move(row));
-  }
+  });
   return rows;
 }
 

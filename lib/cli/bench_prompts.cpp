@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "io/file_system.h"
+#include "cli/text_lines.h"
 #include "text/utf8.h"
 
 namespace atelier::cli {
@@ -50,21 +50,12 @@ BenchPrompt parse_line(const std::string& line, const std::string& where) {
 }  // namespace
 
 std::vector<BenchPrompt> read_prompts(const std::string& path) {
-  const std::string bytes = io::read_file(path, kMaxBytes);
   const bool json = std::filesystem::path(path).extension() == ".jsonl";
   std::vector<BenchPrompt> prompts;
-  std::uint64_t number = 0;
-  for (std::size_t at = 0; at < bytes.size();) {
-    const std::size_t end = std::min(bytes.find('\n', at), bytes.size());
-    std::string line = bytes.substr(at, end - at);
-    at = end + 1;
-    ++number;
-    if (line.ends_with('\r')) line.pop_back();
-    if (line.find_first_not_of(" \t") == std::string::npos) continue;
-    const std::string where = fmt::format("{}: line {}", path, number);
+  for_each_line(path, kMaxBytes, [&](const std::string& line, const std::string& where) {
     if (!text::is_utf8(line)) throw Error(ExitCode::data, where + " is not valid UTF-8");
     prompts.push_back(json ? parse_line(line, where) : BenchPrompt{line, {}, {}});
-  }
+  });
   if (prompts.empty()) throw Error(ExitCode::data, path + ": there is no prompt in it");
   return prompts;
 }

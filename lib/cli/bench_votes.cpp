@@ -12,6 +12,7 @@
 #include "cli/bench_ballot.h"
 #include "cli/command.h"
 #include "cli/output.h"
+#include "cli/text_lines.h"
 #include "cli/validators.h"
 #include "io/file_system.h"
 #include "metrics/bradley_terry.h"
@@ -144,18 +145,9 @@ void read_answer(const std::string& line, const std::string& where, Answers& ans
 
 Answers read_answers(const std::vector<std::string>& paths) {
   Answers answers;
-  for (const std::string& path : paths) {
-    const std::string bytes = io::read_file(path, kMaxBytes);
-    std::size_t number = 0;
-    for (std::size_t at = 0; at < bytes.size();) {
-      const std::size_t end = std::min(bytes.find('\n', at), bytes.size());
-      const std::string line = bytes.substr(at, end - at);
-      at = end + 1;
-      ++number;
-      if (line.find_first_not_of(" \t\r") != std::string::npos)
-        read_answer(line, fmt::format("{}: line {}", path, number), answers);
-    }
-  }
+  for (const std::string& path : paths)
+    for_each_line(path, kMaxBytes,
+                  [&](const std::string& line, const std::string& where) { read_answer(line, where, answers); });
   if (answers.empty()) throw Error(ExitCode::data, fmt::format("{}: there is no answer in it", paths.front()));
   return answers;
 }

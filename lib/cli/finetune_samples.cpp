@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "cli/text_lines.h"
 #include "io/file_system.h"
 #include "pipelines/generation.h"
 #include "text/utf8.h"
@@ -34,16 +35,7 @@ SampleWriter::SampleWriter(const std::string& path, std::string folder,
                            std::shared_ptr<const pipelines::TextModel> model, pipelines::PromptMode mode,
                            std::int64_t max_tokens)
     : folder_(std::move(folder)), model_(std::move(model)), max_tokens_(max_tokens) {
-  const std::string all = io::read_file(path, kLargestFile);
-  std::size_t number = 0;
-  for (std::size_t begin = 0; begin < all.size();) {
-    const std::size_t end = std::min(all.find('\n', begin), all.size());
-    std::string line = all.substr(begin, end - begin);
-    begin = end + 1;
-    ++number;
-    if (line.ends_with('\r')) line.pop_back();
-    if (line.find_first_not_of(" \t") == std::string::npos) continue;
-    const std::string where = fmt::format("{}: line {}", path, number);
+  for_each_line(path, kLargestFile, [&](const std::string& line, const std::string& where) {
     texts_.push_back(prompt_of(line, where));
     try {
       prompts_.push_back(
@@ -51,7 +43,7 @@ SampleWriter::SampleWriter(const std::string& path, std::string folder,
     } catch (const Error& error) {
       throw Error(error.code(), where + ": " + error.what(), error.hint());
     }
-  }
+  });
   if (prompts_.empty()) throw Error(ExitCode::data, path + ": no prompts");
 }
 

@@ -17,7 +17,8 @@ bool plain(const at::Tensor& x, const at::Tensor& like) {
 }
 
 /// Our kernels for these tensors, or null where LibTorch's serve: with gradients, on other devices and types.
-const kernels::FlashKernels* kernels_for(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads) {
+const kernels::FlashKernels* kernels_for(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads, bool causal) {
+  if (causal && q.size(1) != k.size(1)) return nullptr;
   if (at::GradMode::is_enabled() || !has_kernels(q) || !plain(q, q) || !plain(k, q) || !plain(v, q)) return nullptr;
   return (q.size(2) / heads) % 2 == 0 ? kernels::flash_kernels(kernel_type(q)) : nullptr;
 }
@@ -25,7 +26,7 @@ const kernels::FlashKernels* kernels_for(const at::Tensor& q, const at::Tensor& 
 kernels::FlashArgs::Side side(const at::Tensor& x) { return {x.const_data_ptr(), x.stride(0), x.stride(1)}; }
 
 at::Tensor flash(const kernels::FlashKernels& kernel, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                 std::int64_t heads) {
+                 std::int64_t heads, bool causal) {
   at::Tensor y = at::empty(q.sizes(), q.options());
   const std::int64_t dim = q.size(2) / heads, queries = q.size(1);
   const kernels::FlashArgs args{.type = kernel_type(q),
@@ -38,7 +39,8 @@ at::Tensor flash(const kernels::FlashKernels& kernel, const at::Tensor& q, const
                                 .queries = queries,
                                 .keys = k.size(1),
                                 .head_dim = dim,
-                                .scale = 1.0F / std::sqrt(static_cast<float>(dim))};
+                                .scale = 1.0F / std::sqrt(static_cast<float>(dim)),
+                                .causal = causal};
   const auto floats = q.options().dtype(at::kFloat);
   const std::int64_t pairs = args.batch * heads, size = kernel.packed_size(args);
   const at::Tensor packed = at::empty({pairs, size}, floats);
@@ -62,8 +64,7 @@ at::Tensor flash(const kernels::FlashKernels& kernel, const at::Tensor& q, const
 
 at::Tensor multi_head_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads,
                                 bool causal) {
-  if (!causal)
-    if (const auto* kernel = kernels_for(q, k, v, heads)) return flash(*kernel, q, k, v, heads);
+  if (const auto* kernel = kernels_for(q, k, v, heads, causal)) return flash(*kernel, q, k, v, heads, causal);
   const auto split = [&](const at::Tensor& x) {  // (B, L, heads d) -> (B, heads, L, d)
     return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
   };

@@ -5,27 +5,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <vector>
 
 #include "base/seed.h"
+#include "kernels/bf16.h"
 
 namespace {
 
 using namespace atelier::nn::kernels;
-
-bf16 to_bf16(float x) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  return static_cast<bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-float to_float(bf16 x) {
-  const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
-  float f;
-  std::memcpy(&f, &bits, 4);
-  return f;
-}
+using atelier::test::to_bf16;
+using atelier::test::to_float;
 
 /// Numbers in both types with the same values, in [middle - 1, middle + 1].
 struct Numbers {

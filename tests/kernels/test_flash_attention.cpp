@@ -5,31 +5,21 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "base/seed.h"
+#include "kernels/bf16.h"
 
 namespace {
 
 using namespace atelier::nn::kernels;
-
-bf16 to_bf16(float x) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  return static_cast<bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-float to_float(bf16 x) {
-  const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
-  float f;
-  std::memcpy(&f, &bits, 4);
-  return f;
-}
+using atelier::test::to_bf16;
+using atelier::test::to_float;
 
 struct Case {
   std::int64_t batch, heads, queries, keys, dim;
+  bool causal = false;
 };
 
 /// Random q, k and v whose rows stand in one matrix of (tokens, 3 heads dim), as a joint projection leaves them.
@@ -64,7 +54,8 @@ struct Problem {
             .queries = c.queries,
             .keys = c.keys,
             .head_dim = c.dim,
-            .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.dim)))};
+            .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.dim))),
+            .causal = c.causal};
   }
 
   double value(std::int64_t part, std::int64_t b, std::int64_t token, std::int64_t head, std::int64_t d) const {
@@ -72,15 +63,16 @@ struct Problem {
   }
 
   std::vector<double> expected(std::int64_t b, std::int64_t head, std::int64_t query) const {
-    std::vector<double> scores(static_cast<std::size_t>(c.keys)), sums(static_cast<std::size_t>(c.dim));
-    for (std::int64_t k = 0; k < c.keys; ++k) {
+    const std::int64_t keys = c.causal ? query + 1 : c.keys;
+    std::vector<double> scores(static_cast<std::size_t>(keys)), sums(static_cast<std::size_t>(c.dim));
+    for (std::int64_t k = 0; k < keys; ++k) {
       double s = 0;
       for (std::int64_t d = 0; d < c.dim; ++d) s += value(0, b, query, head, d) * value(1, b, k, head, d);
       scores[static_cast<std::size_t>(k)] = s / std::sqrt(static_cast<double>(c.dim));
     }
     const double top = *std::max_element(scores.begin(), scores.end());
     double total = 0;
-    for (std::int64_t k = 0; k < c.keys; ++k) {
+    for (std::int64_t k = 0; k < keys; ++k) {
       const double e = std::exp(scores[static_cast<std::size_t>(k)] - top);
       total += e;
       for (std::int64_t d = 0; d < c.dim; ++d) sums[static_cast<std::size_t>(d)] += e * value(2, b, k, head, d);
@@ -119,7 +111,7 @@ TEST_CASE("flash attention is softmax attention") {
     const FlashKernels* kernels = find_flash_kernels(kind.table, kind.type);
     if (kernels == nullptr) continue;
     for (const Case& c : {Case{2, 3, 70, 70, 40}, Case{1, 2, 5, 77, 64}, Case{1, 1, 49, 600, 80}, Case{1, 1, 100, 1, 160}, Case{2, 1, 48, 257, 2},
-                          Case{1, 1, 50, 90, 512}}) {
+                          Case{1, 1, 50, 90, 512}, Case{1, 2, 77, 77, 64, true}, Case{1, 1, 400, 400, 40, true}}) {
       CAPTURE(kind.table);
       CAPTURE(c.dim);
       const Problem problem(c, kind.type, 5);

@@ -4,34 +4,23 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "base/seed.h"
+#include "kernels/bf16.h"
 
 namespace {
 
 using namespace atelier::nn::kernels;
+using atelier::test::to_bf16;
+using atelier::test::to_float;
 
 std::vector<const Table*> tables() {
   std::vector<const Table*> found;
   for (const char* name : {"scalar", "avx2", "avx512", "avx512bf16"})
     if (const Table* t = find_table(name)) found.push_back(t);
   return found;
-}
-
-bf16 to_bf16(float x) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  return static_cast<bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-float to_float(bf16 x) {
-  const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
-  float f;
-  std::memcpy(&f, &bits, 4);
-  return f;
 }
 
 /// Random numbers in both types with the same values.

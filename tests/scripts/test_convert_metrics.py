@@ -150,7 +150,7 @@ class ConvertMetrics(unittest.TestCase):
         with open(vocabulary, "a", encoding="utf-8") as file:
             file.write("one\nmore\nand more\n")
         self.assertIn("do not belong to a table of 82", self.convert("imagereward", checkpoint, vocabulary, ours, "--any-hash").stderr)
-        self.assertIn("is no checkpoint of ImageReward", self.convert("imagereward", vocabulary, vocabulary, ours, "--any-hash").stderr)
+        self.assertIn("is no file of tensors", self.convert("imagereward", vocabulary, vocabulary, ours, "--any-hash").stderr)
 
     def test_statistics_carry_the_hash_of_the_weights_and_the_number_of_pictures(self):
         good, other, weights, output = (self.folder / name for name in ("good.npz", "other.npz", "inception.safetensors", "out.safetensors"))

@@ -21,7 +21,7 @@ class Attention : public nn::Module {
                  ->append(std::make_shared<Linear>(channels, channels, true));
   }
 
-  /// What it adds to `onto`. x, onto: (B, L, channels); context: (B, S, context).
+  /// onto + attention of x to context. x, onto: (B, L, channels); context: (B, S, context).
   at::Tensor forward(const at::Tensor& x, const at::Tensor& context, const at::Tensor& onto) const {
     auto q = to_q->forward(x), k = to_k->forward(context), v = to_v->forward(context);
     if (upcast_ && q.scalar_type() == at::kHalf) {  // SD 2.1's scores leave the range of fp16
@@ -48,8 +48,8 @@ class FeedForward : public nn::Module {
     out = net->register_module("2", std::make_shared<Linear>(inner_, channels, true));
   }
 
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& onto) const {  // (B, L, channels), all
-    const auto both = proj->forward(x);                                     // (B, L, 2 inner)
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& onto) const {  // onto + its own; (B, L, channels), all
+    const auto both = proj->forward(x);                                    // (B, L, 2 inner)
     // Training computes the gate again in the backward pass: it takes twice what it begins with, and hardly any time.
     return out->forward_plus(nn::checkpoint(nn::gelu_gate, both, {}), onto);
   }

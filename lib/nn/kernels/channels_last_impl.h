@@ -70,7 +70,8 @@ inline void group_norm_fold_typed(const GroupNormArgs& a, std::int64_t batch, st
       moments(c, own, variance);
       total += (variance + (own - mean) * (own - mean)) / static_cast<double>(size);
     }
-    const double inverse = 1 / __builtin_sqrt((total > 0 ? total : total * 0) + static_cast<double>(a.eps));
+    if (total < 0) total = 0;  // by rounding; NaN stays
+    const double inverse = 1 / __builtin_sqrt(total + static_cast<double>(a.eps));
     for (std::int64_t c = g * size; c < (g + 1) * size; ++c) {
       const double factor = static_cast<double>(widen(static_cast<const T*>(a.weight)[c])) * inverse;
       map[c] = static_cast<float>(factor);

@@ -18,7 +18,8 @@ struct FlashArgs {
   Side q, k, v;
   void* out;  ///< (batch, queries, heads head_dim), contiguous
   std::int64_t batch, heads, queries, keys, head_dim;
-  float scale;  ///< above 0
+  float scale;          ///< above 0
+  bool causal = false;  ///< query i attends to keys [0, i] only; there are as many of both
 };
 
 /// The kernels of one instruction set for one type. A query's result depends on its own row, keys and values alone: not on the

@@ -158,11 +158,12 @@ struct FlashScratch {
         weights(reinterpret_cast<typename E::type*>(total + up(flash_queries, lanes))) {}
 };
 
-/// One row's scores of a block become weights relative to the largest score so far; earlier sums are scaled down to it.
+/// One row's scores of a block become weights relative to the largest score so far; earlier sums are scaled down to it. Of `padded`
+/// scores the first `keys` count.
 template <class E>
-inline void flash_weigh(const FlashShape<E>& shape, const FlashScratch<E>& s, int row, std::int64_t keys, float scale) {
+inline void flash_weigh(const FlashShape<E>& shape, const FlashScratch<E>& s, int row, std::int64_t keys, std::int64_t padded,
+                        float scale) {
   float* scores = s.scores + row * key_block;
-  const std::int64_t padded = up(keys, chunk);
   const __m512 least = _mm512_set1_ps(-__builtin_inff());
   for (std::int64_t i = keys / lanes * lanes; i < padded; i += lanes) {  // keys that are none
     const std::int64_t real = keys - i;
@@ -205,14 +206,18 @@ inline void flash_block(const FlashArgs& a, std::int64_t batch, std::int64_t hea
   }
   for (std::int64_t i = 0; i < rows * shape.width(); ++i) s.sums[i] = 0;
   const float scale = a.scale * 1.44269504F;  // powers of two
-  for (std::int64_t first = 0; first < a.keys; first += key_block) {
-    const std::int64_t count = a.keys - first < key_block ? a.keys - first : key_block;
+  const std::int64_t seen = a.causal ? begin + rows : a.keys;  // by any of the rows
+  for (std::int64_t first = 0; first < seen; first += key_block) {
+    const std::int64_t count = seen - first < key_block ? seen - first : key_block;
     for (std::int64_t at = 0; at < count; at += chunk) {
       const std::int64_t left = count - at < chunk ? count - at : chunk;
       flash_product<E, false>(rows, up(left, lanes) / lanes, q, a.q.token_stride, keys + (first + at) * a.head_dim,
                               chunk * E::pair, shape.depth, s.scores + at, key_block);
     }
-    for (int r = 0; r < rows; ++r) flash_weigh<E>(shape, s, r, count, scale);
+    for (int r = 0; r < rows; ++r) {
+      const std::int64_t own = a.causal ? begin + r + 1 - first : count;
+      flash_weigh<E>(shape, s, r, own < 0 ? 0 : own < count ? own : count, up(count, chunk), scale);
+    }
     flash_product<E, true>(rows, shape.registers, s.weights, key_block, values + first * shape.width(),
                            shape.width() * E::pair, up(count, chunk) / E::pair, s.sums, shape.width());
   }
