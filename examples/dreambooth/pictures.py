@@ -11,6 +11,7 @@ that belongs there. A circle is right where four fifths of the frame have the ba
 12 % of the picture (the model's own circles are 3 % to 9 %, the wasp ball is 28 %), and half of these have the circle's own, each pixel's
 colour being called by the nearest one of those that the model knows. Needs nothing but Python.
 """
+import math
 import os
 import sys
 
@@ -74,8 +75,19 @@ def shows_circle(rows, colour, background):
     frame = [nearest(p) for p in (*rows[0], *rows[1], *rows[-2], *rows[-1], *(row[x] for row in rows for x in (0, 1, -2, -1)))]
     if frame.count(background) < 0.8 * len(frame):
         return False
-    inner = [nearest(p) for row in rows for p in row if not near(p, background)]
-    return 0.02 * side ** 2 <= len(inner) <= 0.12 * side ** 2 and inner.count(colour) >= 0.5 * len(inner)
+    inner = [(x, y) for y, row in enumerate(rows) for x, p in enumerate(row) if not near(p, background)]
+    if not 0.02 * side ** 2 <= len(inner) <= 0.12 * side ** 2:
+        return False
+    return sum(nearest(rows[y][x]) == colour for x, y in inner) >= 0.5 * len(inner) and fills_disc(inner)
+
+
+def fills_disc(pixels):
+    cx, cy = (sum(p[i] for p in pixels) / len(pixels) for i in (0, 1))
+    radius = 0.8 * math.sqrt(len(pixels) / math.pi)
+    reach = range(-math.ceil(radius) - 1, math.ceil(radius) + 2)
+    disc = [(x, y) for x in (round(cx) + d for d in reach) for y in (round(cy) + d for d in reach)
+            if (x - cx) ** 2 + (y - cy) ** 2 <= radius ** 2]
+    return len(set(disc) & set(pixels)) >= 0.9 * len(disc)
 
 
 def named(path):

@@ -1,4 +1,5 @@
 // The commands of sd-bench that measure pictures which are there: fid, kid, lpips, diversity, clip-score, preference.
+#include <filesystem>
 #include <functional>
 #include <optional>
 
@@ -186,6 +187,8 @@ struct Features {
 };
 
 Features features(const MetricOptions& o) {
+  for (const std::string* source : {&o.first, &o.second})  // before minutes are spent on the first
+    if (!std::filesystem::is_regular_file(*source)) metrics::list_pictures(*source);
   const auto network = naming(o.weights, [&] { return metrics::Inception::open(o.weights, place(o)); });
   require_hash(o.weights_sha256, network.weights_sha256(), o.weights);
   const auto variant = *metrics::parse_inception_variant(o.resize);

@@ -99,7 +99,8 @@ std::string to_svg(const BarChart& chart) {
     longest = std::max(longest, characters(shortened(bar.label)));
   }
   if (bars.empty()) return {};
-  const double left = static_cast<double>(longest) * kCharacter + 12, plot = 460, right = 84, top = 30, pitch = 24;
+  // short labels can be wider than the mean says: "dpmpp_2m"
+  const double left = static_cast<double>(longest) * kCharacter + 22, plot = 460, right = 84, top = 30, pitch = 24;
   const double bottom = top + pitch * static_cast<double>(bars.size());
   const auto marks = ticks(range.low, range.high, 5);
   const Scale x{marks.front(), marks.back(), left, left + plot};
