@@ -1,5 +1,10 @@
-"""Reads and writes 8-bit RGB pictures for the examples, with nothing but Python."""
+#!/usr/bin/env python3
+"""Reads and writes 8-bit RGB pictures for the examples, with nothing but Python.
+
+  png.py sheet FILE PICTURE...   puts pictures of one size side by side, ten in a row
+"""
 import struct
+import sys
 import zlib
 
 
@@ -67,3 +72,15 @@ def sheet(pictures, columns, gap=4):
         for y, row in enumerate(picture):
             rows[top + y][left:left + wide] = row
     return rows
+
+
+def main(arguments):
+    if len(arguments) > 2 and arguments[0] == "sheet":
+        write_png(arguments[1], sheet([read_png(path) for path in arguments[2:]], 10))
+        return 0
+    print(__doc__.strip(), file=sys.stderr)
+    return 64
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

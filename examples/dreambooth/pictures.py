@@ -4,7 +4,6 @@
   pictures.py draw DIR             writes DIR/1.png ... DIR/4.png
   pictures.py subject PICTURE...   prints how many of these pictures show one, told by their pixels alone
   pictures.py circles PICTURE...   prints how many show the circle that their names say, ...-COLOUR-BACKGROUND-N.png
-  pictures.py sheet FILE PICTURE...   puts pictures side by side, ten in a row
 
 A wasp ball is seen where, around some point near the picture's middle, four fifths of the pixels within each stripe have the colour
 that belongs there. A circle is right where four fifths of the frame have the background's colour, the pixels of other colours are 2 % to
@@ -16,7 +15,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from png import read_png, sheet, smooth, write_png  # noqa: E402
+from png import read_png, smooth, write_png  # noqa: E402
 
 SIDE = 64
 PALETTE = {"red": (220, 40, 40), "orange": (245, 140, 30), "yellow": (250, 220, 50), "green": (50, 160, 70), "blue": (50, 90, 220),
@@ -107,9 +106,6 @@ def main(arguments):
         return 0
     if command == "circles" and rest:
         print(f"{sum(shows_circle(read_png(path), *named(path)) for path in rest)} of {len(rest)}")
-        return 0
-    if command == "sheet" and len(rest) > 1:
-        write_png(rest[0], sheet([read_png(path) for path in rest[1:]], 10))
         return 0
     print(__doc__.strip(), file=sys.stderr)
     return 64
