@@ -8,6 +8,7 @@
 #include "image/read.h"
 #include "image/write.h"
 #include "image_tools/models.h"
+#include "image_tools/single_file.h"
 #include "io/tensor_file.h"
 
 #include "support/doctest_last.h"
@@ -119,6 +120,31 @@ TEST_CASE("full: a diffusers folder that the tools load, and that draws otherwis
   CHECK(one_record(dreambooth(s.args(
             "model", {"--unet-lr", "1e-3", "--te-lr", "1e-3", "--train-text-encoder"})))["end"] == "was_finished");
   check_refused(dreambooth(s.args("model", {"--run-dir", s.file("other.run")})), 73, "holds a model, and no run of it");
+}
+
+TEST_CASE("full, from a single file: a whole diffusers folder comes of it, which draws what the file drew where nothing was learnt") {
+  const Subject s;
+  const SingleFileModel model;
+  write_tensors(s.file("m.safetensors"), model.original());
+  const std::vector<std::string> tokenizer{"--tokenizer", small_tokenizer()};
+  const auto pixels = [&](const std::string& of, const std::vector<std::string>& more) {
+    picture_of(s, of, more);
+    return image::read_image(s.file("drawn.png")).data;
+  };
+  const auto before = pixels(s.file("m.safetensors"), tokenizer);
+  auto args = s.args("model", {"--unet-lr", "0", "--prior-weight", "0", "--model", s.file("m.safetensors")});
+  args.insert(args.end(), tokenizer.begin(), tokenizer.end());
+  const Json record = one_record(dreambooth(args));
+  CHECK(record["method"] == "full");
+  for (const char* file : {"model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json",
+                           "scheduler/scheduler_config.json", "tokenizer/vocab.json", "text_encoder/model.safetensors"})
+    CHECK(std::filesystem::exists(s.file("model/") + file));
+  CHECK(base::read_json_file(s.file("model/model_index.json"))["_class_name"] == "StableDiffusionPipeline");
+  CHECK(pixels(s.file("model"), {}) == before);
+  args = s.args("other", {"--unet-lr", "1e-3", "--prior-weight", "0", "--model", s.file("m.safetensors")});
+  args.insert(args.end(), tokenizer.begin(), tokenizer.end());
+  one_record(dreambooth(args));
+  CHECK(pixels(s.file("other"), {}) != before);
 }
 
 TEST_CASE("without prior preservation there are no class pictures; several templates") {
