@@ -46,7 +46,10 @@ void add_training(CLI::App& app, TrainFlags& f, const TrainFlagChoice& choice) {
       ->excludes(epochs)
       ->default_str("");
   whole("--batch-size", f.batch_size, choice.item + " of a micro-batch", 1);
-  whole("--grad-accum", f.accumulation, "Micro-batches of an optimiser step; only batch size times this counts", 1);
+  whole("--grad-accum", f.accumulation,
+        "Micro-batches of an optimiser step; only batch size times this counts. Where mpirun, srun or torchrun start several processes: "
+        "of each",
+        1);
   if (choice.lr) real("--lr", f.lr, "Learning rate", 0, 1e3);
   word("--scheduler", f.scheduler, "How the rate goes over the run",
        {"constant", "linear", "cosine", "polynomial", "inverse_sqrt", "wsd"});

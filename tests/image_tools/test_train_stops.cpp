@@ -6,10 +6,18 @@
 
 #include "image_tools/trainers.h"
 
+#include "support/errors.h"
+
 namespace {
 
 using namespace atelier;
 using namespace atelier::test;
+
+void check_refused(const Result& result, int code, const std::string& part) {
+  CAPTURE(result.err);
+  CHECK(result.code == code);
+  CHECK(contains(result.err, part));
+}
 
 int moments() {
   const char* wanted = std::getenv("ATELIER_TEST_MOMENTS");  // 50 in a thorough run
@@ -107,5 +115,33 @@ TEST_CASE("a full disk: exit 74, no output, no litter, and room again finishes t
     Process process = studio.process(w, "whole", 4, {"--save-every", "2"});
     process.out = Wire::full;
     CHECK(run(process).code == 74);
+  }
+}
+
+TEST_CASE("a run over other pictures is not gone on with") {
+  for (const Way& w : ways()) {
+    CAPTURE(w.name);
+    const Studio studio;
+    studio.finish(w, "run", 2);
+    const std::string checkpoint = studio.file("run.run/checkpoint-2/weights.safetensors"), before = get_file(checkpoint);
+    std::filesystem::remove(studio.file("data/4.png"));
+    check_refused(run(studio.process(w, "run", 4)), 64, "the run there has data");
+    CHECK(get_file(checkpoint) == before);
+    CHECK(!std::filesystem::exists(studio.file("run.run/checkpoint-4")));
+  }
+}
+
+TEST_CASE("a loss that is not finite: exit 4, no output, and the last good state stays") {
+  for (const Way& w : ways()) {
+    CAPTURE(w.name);
+    const Studio studio;
+    const std::vector<std::string> more{"--unet-lr", "1e30", "--scheduler", "constant", "--warmup", "0", "--save-every", "1"};
+    const Result r = run(studio.process(w, "run", 6, more));
+    check_refused(r, 4, "not finite");
+    CHECK(contains(r.err, "checkpoint-"));
+    CHECK(!studio.has_output(w, "run"));
+    CHECK(std::filesystem::exists(studio.file("run.run/checkpoint-1/state.json")));
+    CHECK(studio.litter("run").empty());
+    check_refused(run(studio.process(w, "run", 6, more)), 4, "not finite");  // from the state that was kept
   }
 }
