@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "base/json.h"
 
@@ -10,8 +11,13 @@ namespace {
 
 using base::Json;
 
-Json special_token(const std::string& content) {
-  return {{"content", content}, {"lstrip", false}, {"normalized", true}, {"rstrip", false}, {"single_word", false}};
+/// By their ids, as tokenizer_config.json lists them.
+Json added_tokens(const std::vector<ClipAddedToken>& added) {
+  Json tokens = Json::object();
+  for (const ClipAddedToken& token : added)
+    tokens[std::to_string(token.id)] = {{"content", token.content}, {"lstrip", false},      {"normalized", token.normalized},
+                                        {"rstrip", false},          {"single_word", false}, {"special", true}};
+  return tokens;
 }
 
 /// One merge a line, the first to be made first, below a line that readers skip.
@@ -32,12 +38,11 @@ std::string merges_text(const ClipVocabulary& vocabulary) {
 std::map<std::string, std::string> clip_tokenizer_files(const ClipTokenizerParts& parts) {
   Json pieces = Json::object();
   for (std::size_t id = 0; id < parts.vocabulary.pieces.size(); ++id) pieces[parts.vocabulary.pieces[id]] = id;
-  const Json special = {{"bos_token", special_token(parts.bos)},
-                        {"eos_token", special_token(parts.eos)},
-                        {"unk_token", special_token(parts.unk)},
-                        {"pad_token", parts.pad}};
+  const Json special = {
+      {"bos_token", parts.bos}, {"eos_token", parts.eos}, {"pad_token", parts.pad}, {"unk_token", parts.unk}};
   const Json config = {{"tokenizer_class", "CLIPTokenizer"},
                        {"add_prefix_space", false},
+                       {"added_tokens_decoder", added_tokens(parts.added)},
                        {"bos_token", parts.bos},
                        {"do_lower_case", true},
                        {"eos_token", parts.eos},
