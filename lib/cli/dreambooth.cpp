@@ -84,6 +84,8 @@ class Run final : public ImageTrainRun {
   }
 
   std::shared_ptr<ImageDataset> open_data(bool with_class) const {
+    if (train::image::picture_files(options_.instance_images).empty())
+      throw base::Error(base::ExitCode::data, options_.instance_images + ": no pictures", "PNG and JPEG files are looked for");
     const auto of_all = defaults();
     Subset subject = of_all.subset;
     subject.folder = options_.instance_images;
@@ -117,6 +119,9 @@ class Run final : public ImageTrainRun {
       drift_->before(model);
     }
     data_ = open_data(options_.prior());
+    if (options_.prior() && data_->report().class_pictures == 0)
+      throw base::Error(base::ExitCode::data, options_.class_folder() + ": no class picture can be used",
+                        "--num-class-images says how many there shall be; --prior-weight 0 goes without");
   }
 
   void draw_class(const pipelines::ImageModel& model) {

@@ -131,7 +131,12 @@ class Run {
 
   void check_settings(const Json& saved) const {
     const auto differ = [&](const std::string& key) {
-      const auto text = [&](const Json& from) { return from.contains(key) ? base::dump_json(from[key]) : "not set"; };
+      const auto text = [&](const Json& from) {
+        if (!from.contains(key)) return std::string("not set");
+        const std::string value = base::dump_json(from[key]);
+        const bool sum = value.size() == 66 && value.find_first_not_of("\"0123456789abcdef") == std::string::npos;
+        return sum ? value.substr(1, 8) : value;  // SHA-256: its beginning tells them apart
+      };
       throw Error(ExitCode::usage,
                   fmt::format("{}: the run there has {} {}, and now it is {}", options_.run_folder, key, text(saved),
                               text(options_.settings)),

@@ -188,7 +188,11 @@ TEST_CASE("bad input is refused with the right code, before anything is drawn") 
   check_refused(dreambooth({"--instance-images", s.file("own"), "--class", "cat"}), 64, "--output is missing");
   check_refused(dreambooth(s.args("a", {"--template", "a photo"})), 64, "has no {token}");
   check_refused(dreambooth(s.args("a.bin", {"--method", "lora"})), 64, ".safetensors");
-  check_refused(dreambooth(s.args("a", {"--instance-images", s.file("empty")})), 65, "no picture");
+  check_refused(dreambooth(s.args("a", {"--instance-images", s.file("empty")})), 65, "empty: no pictures");
   check_refused(dreambooth(s.args("a", {"--instance-images", s.file("none")})), 66, "none");
   CHECK(!std::filesystem::exists(s.file("a.run")));
+  std::filesystem::create_directory(s.file("broken"));
+  s.folder.write("broken/0.png", "no picture");
+  check_refused(dreambooth(s.args("a", {"--class-images", s.file("broken"), "--num-class-images", "1"})), 65,
+                "broken: no class picture can be used");
 }
