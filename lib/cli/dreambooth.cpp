@@ -1,20 +1,20 @@
 #include "cli/dreambooth.h"
 
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "base/log.h"
-#include "base/memory.h"
+#include "base/stopwatch.h"
 #include "cli/class_pictures.h"
 #include "cli/dreambooth_output.h"
 #include "cli/drift_report.h"
-#include "cli/image_training.h"
-#include "cli/output.h"
+#include "cli/image_train_run.h"
 #include "text/token_check.h"
 
 namespace atelier::cli {
@@ -23,13 +23,9 @@ namespace {
 using base::Json;
 using text::TokenCheck;
 using text::TokenVerdict;
-using train::RunResult;
 using train::image::ImageDataset;
 using train::image::Subset;
 using train::image::SubsetGroup;
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 std::string report_text(const TokenCheck& check) {
   std::string text = fmt::format("\"{}\": {}\n", base::printable(check.token), text::token_verdict_name(check.verdict));
@@ -44,35 +40,23 @@ std::string report_text(const TokenCheck& check) {
   return text;
 }
 
-class Run {
+class Run final : public ImageTrainRun {
  public:
-  explicit Run(DreamBoothOptions& options) : options_(options), o_(options.train) {}
+  explicit Run(DreamBoothOptions& options) : ImageTrainRun(options.train, options.data), options_(options) {}
 
-  int go() {
-    check_dreambooth_flags(options_);
-    if (!options_.check_token && !options_.data.check && !o_.output.empty()) check_dreambooth_output(options_);
-    files_ = open_image_trainee(o_);
+ private:
+  void check_flags() const override { check_dreambooth_flags(options_); }
+  void check_output() const override {
+    if (!options_.check_token) check_dreambooth_output(options_);
+  }
+
+  std::optional<int> look_at_model() override {
     token_ = text::check_token(*files_.files.text_encoders.front().open_tokenizer(), options_.token);
     if (options_.check_token) return report_token();
     if (options_.full()) check_full_output(options_, files_.files);
-    if (o_.common.plan || o_.common.max_ram_bytes()) {
-      const Plan plan =
-          image_train_plan(o_, files_, size().width, size().height, o_.train.batch_size * (options_.prior() ? 2 : 1));
-      if (o_.common.plan) {
-        output_.record(plan_json(plan));
-        return plan_exit_code(plan);
-      }
-      require_fit(plan);
-    }
-    if (options_.data.check) {
-      const std::string sheet = o_.output.empty() ? "buckets.png" : o_.output + ".buckets.png";
-      return report_data(*open_data(0, /*with_class=*/false), options_.data, sheet, o_.common.json, output_);
-    }
-    warn_of_token();
-    return train();
+    return std::nullopt;
   }
 
- private:
   int report_token() {
     if (o_.common.json) {
       output_.record(token_.json());
@@ -90,17 +74,25 @@ class Run {
       base::log_hint(fmt::format("rare words: {}", fmt::join(token_.suggestions, ", ")));
   }
 
-  std::int64_t native_size() const { return files_.files.native_size(); }
-  train::image::Size size() const { return bucket_options(options_.data, native_size()).resolution; }
+  std::int64_t pictures_together() const override { return o_.train.batch_size * (options_.prior() ? 2 : 1); }
 
-  std::shared_ptr<ImageDataset> open_data(std::uint64_t seed, bool with_class) const {
-    const auto defaults = source_defaults(options_.data, native_size(), o_.train.batch_size);
-    Subset subject = defaults.subset;
+  std::shared_ptr<ImageDataset> checked_data() const override { return open_data(/*with_class=*/false); }
+
+  void look_at_data() override {
+    warn_of_token();
+    choose_steps_and_rates(options_, checked_data()->report().kept);
+  }
+
+  std::shared_ptr<ImageDataset> open_data(bool with_class) const {
+    if (train::image::picture_files(options_.instance_images).empty())
+      throw base::Error(base::ExitCode::data, options_.instance_images + ": no pictures", "PNG and JPEG files are looked for");
+    const auto of_all = defaults();
+    Subset subject = of_all.subset;
     subject.folder = options_.instance_images;
     subject.caption_files = false;
     subject.class_tokens = options_.instance_prompts();
     subject.captions.wildcards = options_.templates.size() > 1;  // a line of them each time
-    SubsetGroup group{defaults.buckets, defaults.batch_size, {subject}};
+    SubsetGroup group{of_all.buckets, of_all.batch_size, {subject}};
     if (with_class) {
       Subset prior = subject;
       prior.folder = options_.class_folder();
@@ -108,15 +100,7 @@ class Run {
       prior.class_tokens = options_.class_prompts();
       group.subsets.push_back(std::move(prior));
     }
-    return std::make_shared<ImageDataset>(
-        std::vector<SubsetGroup>{std::move(group)},
-        dataset_options(options_.data, seed, o_.train.accumulation, files_.files.downscale(),
-                        files_.files.text_encoders.front().open_tokenizer()));
-  }
-
-  std::string cache_folder() const {
-    if (!options_.data.cache_latents) return "";
-    return options_.data.cache_dir.empty() ? run_folder(o_) + "/cache" : options_.data.cache_dir;
+    return std::make_shared<ImageDataset>(std::vector<SubsetGroup>{std::move(group)}, dataset_options());
   }
 
   PromptPictures class_pictures() const {
@@ -128,88 +112,51 @@ class Run {
             .batch_size = o_.train.batch_size};
   }
 
-  std::int64_t draw_class(const pipelines::ImageModel& model, std::uint64_t seed) const {
-    if (!options_.prior()) return 0;
-    const Clock::time_point start = Clock::now();
-    const std::int64_t drawn = complete_class_pictures(model, {.folder = options_.class_folder(),
-                                                               .number = options_.num_class_images,
-                                                               .pictures = class_pictures(),
-                                                               .seed = seed,
-                                                               .own_seed = o_.common.seed.has_value(),
-                                                               .model_key = model_fingerprint(files_.files)});
-    o_.common.record->timings["class_s"] = seconds_since(start);
-    return drawn;
-  }
-
-  int train() {
-    const Clock::time_point start = Clock::now();
-    const std::int64_t pictures = open_data(0, /*with_class=*/false)->report().kept;  // errors come before all else
-    choose_steps_and_rates(options_, pictures);
-    const std::uint64_t seed = choose_image_seed(o_);
-    if (o_.train.overwrite) remove_dreambooth_output(options_);
-    ImageTrainee trainee = make_image_trainee(o_, files_, seed);
-    o_.common.record->timings["load_s"] = seconds_since(start);
-    class_drawn_ = draw_class(*trainee.model, seed);
-    std::optional<DriftReport> drift;
-    if (options_.drift_report > 0)
-      drift.emplace(run_folder(o_), class_pictures(), options_.drift_report, seed).before(*trainee.model);
-    const auto data = open_data(seed, options_.prior());
-    const ImageTraining training{.options = o_,
-                                 .files = files_,
-                                 .trainee = trainee,
-                                 .data = data,
-                                 .seed = seed,
-                                 .cache_folder = cache_folder(),
-                                 .sample_width = size().width,
-                                 .sample_height = size().height,
-                                 .settings = {{"tool", "sd-dreambooth"}, {"prior_weight", options_.data.prior_weight}},
-                                 .write_checkpoint = {}};
-    const ImageTrainingResult result = run_image_training(training);
-    const bool there = result.run.end == RunResult::End::was_finished && dreambooth_output_is_there(options_);
-    if (!there) write_dreambooth_output(options_, files_, trainee, *data, seed, result.run.steps);
-    o_.common.record->outputs.push_back(o_.output);
-    Json drifted;
-    if (drift) drifted = drift->after(*trainee.model);
-    report(trainee, result, *data, seed, drifted);
-    return 0;
-  }
-
-  void report(const ImageTrainee& trainee, const ImageTrainingResult& result, const ImageDataset& data,
-              std::uint64_t seed, const Json& drift) {
-    if (!o_.common.json) {
-      output_.text(o_.output + "\n");
-      output_.end_text();
-      return;
+  void prepare(const pipelines::ImageModel& model) override {
+    if (options_.prior()) draw_class(model);
+    if (options_.drift_report > 0) {
+      drift_.emplace(run_folder(o_), class_pictures(), options_.drift_report, seed_);
+      drift_->before(model);
     }
-    Json record = {{"output", o_.output},
-                   {"run_dir", result.loop.run_folder},
-                   {"method", o_.method},
-                   {"end", result.run.end == RunResult::End::was_finished ? "was_finished" : "finished"},
-                   {"steps", result.run.steps},
-                   {"pictures", data.report().kept - data.report().class_pictures},
-                   {"class_pictures", data.report().class_pictures},
-                   {"class_pictures_drawn", class_drawn_},
-                   {"trained_parameters", trainee.trained()},
-                   {"loss", result.run.loss},
-                   {"seed", seed},
-                   {"lr", result.loop.lr},
-                   {"token", token_.json()}};
-    if (!drift.is_null()) record["drift"] = drift;
-    record["timings"] = o_.common.record->timings;
-    record["peak_rss_bytes"] = base::peak_rss_bytes();
-    output_.record(record);
+    data_ = open_data(options_.prior());
+    if (options_.prior() && data_->report().class_pictures == 0)
+      throw base::Error(base::ExitCode::data, options_.class_folder() + ": no class picture can be used",
+                        "--num-class-images says how many there shall be; --prior-weight 0 goes without");
+  }
+
+  void draw_class(const pipelines::ImageModel& model) {
+    const base::Stopwatch watch;
+    class_drawn_ = complete_class_pictures(model, {.folder = options_.class_folder(),
+                                                   .number = options_.num_class_images,
+                                                   .pictures = class_pictures(),
+                                                   .seed = seed_,
+                                                   .own_seed = o_.common.seed.has_value(),
+                                                   .model_key = model_fingerprint(files_.files)});
+    o_.common.record->timings["class_s"] = watch.seconds();
+  }
+
+  Json settings() const override { return {{"tool", "sd-dreambooth"}, {"prior_weight", options_.data.prior_weight}}; }
+
+  bool output_is_there() const override { return dreambooth_output_is_there(options_); }
+  void write_output(const ImageTrainee& trainee, std::int64_t steps) const override {
+    write_dreambooth_output(options_, files_, trainee, *data_, seed_, steps);
+  }
+  void remove_output() const override { remove_dreambooth_output(options_); }
+
+  void finish(const pipelines::ImageModel& model, Json& record) override {
+    record["class_pictures_drawn"] = class_drawn_;
+    record["token"] = token_.json();
+    if (drift_) record["drift"] = drift_->after(model);
   }
 
   DreamBoothOptions& options_;
-  ImageTrainOptions& o_;
-  Output output_;
-  ImageTraineeFiles files_;
   TokenCheck token_;
+  std::optional<DriftReport> drift_;
   std::int64_t class_drawn_ = 0;
 };
 
 }  // namespace
 
-int run_dreambooth(DreamBoothOptions options) { return Run(options).go(); }
+int run_dreambooth(DreamBoothOptions& options) { return Run(options).go(); }
 
 }  // namespace atelier::cli

@@ -4,7 +4,8 @@
 
 namespace atelier::cli {
 
-/// sd-dreambooth: a training with its output, a report on the pictures or the token, or a plan. Returns the exit code.
-int run_dreambooth(DreamBoothOptions options);
+/// sd-dreambooth: a training with its output, a report on the pictures or the token, or a plan. Returns the exit code. Changes the options
+/// as take_launch does.
+int run_dreambooth(DreamBoothOptions& options);
 
 }  // namespace atelier::cli

@@ -45,9 +45,6 @@ void check_dreambooth_output(const DreamBoothOptions& o) {
 }
 
 void check_full_output(const DreamBoothOptions& o, const pipelines::ImageModelFiles& files) {
-  if (!pipelines::can_write_folder(files))
-    throw Error(ExitCode::usage, fmt::format("--method full writes a diffusers folder, and {} is none", files.path),
-                "--method lora trains it as it is");
   std::error_code ignored;
   if (!o.train.output.empty() && fs::equivalent(o.train.output, files.path, ignored))
     throw Error(ExitCode::cannot_create, fmt::format("{}: is the model that the run begins with", o.train.output));

@@ -13,7 +13,7 @@ namespace atelier::cli {
 /// Error(cannot_create); a LoRA file whose name does not end in .safetensors: Error(usage).
 void check_dreambooth_output(const DreamBoothOptions& options);
 
-/// Error(usage): a model that is no folder, from which none can be made. Error(cannot_create): the model's own folder.
+/// Error(cannot_create): the model's own folder.
 void check_full_output(const DreamBoothOptions& options, const pipelines::ImageModelFiles& files);
 
 /// Writes what was trained, as it stands in the trainee: a diffusers folder, or a LoRA file.

@@ -1,6 +1,5 @@
 #include "cli/finetune.h"
 
-#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -8,12 +7,11 @@
 #include <system_error>
 
 #include <ATen/Context.h>
-#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "base/seed.h"
+#include "base/stopwatch.h"
 #include "cli/default_model.h"
 #include "cli/finetune_model.h"
 #include "cli/finetune_output.h"
@@ -33,9 +31,6 @@ using train::RunResult;
 using train::text_data::Dataset;
 using train::text_data::RowKind;
 using train::text_data::RowOptions;
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 RowOptions row_options(const FinetuneOptions& o, std::shared_ptr<const text::Tokenizer> tokenizer,
                        std::shared_ptr<const text::ChatTemplate> chat_template) {
@@ -55,31 +50,22 @@ void warn_of(const Dataset& data, const std::string& path, const FinetuneOptions
     throw Error(ExitCode::usage, "--mask-prompt true: text rows have no prompt");
 }
 
-std::string end_name(RunResult::End end) {
-  return end == RunResult::End::finished        ? "finished"
-         : end == RunResult::End::early_stopped ? "early_stopped"
-                                                : "was_finished";
-}
-
 class Run {
  public:
-  explicit Run(const FinetuneOptions& options) : o_(options) {}
+  explicit Run(FinetuneOptions& options) : o_(options) {}
 
   int go() {
     check_finetune_flags(o_);
+    const train::Launch launch = take_launch(o_.common, o_.train);
+    if ((o_.check || o_.common.plan) && launch.rank > 0) return 0;  // the first process says it
     if (o_.check) return check_data();
     const TraineeFiles trainee = open_trainee(o_);
     check_adapter_flags(o_, trainee.files);
-    if (o_.common.plan || o_.common.max_ram_bytes()) {
-      const Plan plan = finetune_plan(o_, trainee);
-      if (o_.common.plan) {
-        output_.record(plan_json(plan));
-        return plan_exit_code(plan);
-      }
-      require_fit(plan);
-    }
+    const auto plan = [&] { return finetune_plan(o_, trainee); };
+    if (const auto code = answer_plan(o_.common, output_, plan)) return *code;
     check_output_folder(o_, trainee.files.folder);
-    choose_seed();
+    processes_ = std::make_shared<train::Processes>(launch, o_.output);
+    seed_ = choose_seed(o_.common, o_.train, o_.output, *processes_);
     return train(trainee);
   }
 
@@ -128,19 +114,8 @@ class Run {
         r["end_of_turns"].get<std::int64_t>(), r["end_of_texts"].get<std::int64_t>());
   }
 
-  /// A run that is gone on with keeps its seed, so that the same command without one goes on with it.
-  void choose_seed() {
-    seed_ = o_.common.seed.value_or(0);
-    if (!o_.common.seed) {
-      const Json saved = o_.train.overwrite ? Json() : saved_settings(o_.output, o_.train.resume);
-      const bool known = saved.is_object() && saved.contains("seed") && saved["seed"].is_number_integer();
-      seed_ = known ? saved["seed"].get<std::uint64_t>() : base::draw_seed();
-    }
-    o_.common.record->seeds = {seed_};
-  }
-
   int train(const TraineeFiles& trainee) {
-    const Clock::time_point start = Clock::now();
+    const base::Stopwatch loading;
     const RowOptions rows = text_parts_of(trainee.files);
     const auto data = std::make_shared<Dataset>(o_.data, rows, dataset_options(o_, seed_));
     warn_of(*data, o_.data, o_);
@@ -163,16 +138,17 @@ class Run {
                                     task_options(trainee, model, samples ? &*samples : nullptr));
     train::LoopOptions options = loop_options(o_.train, o_.output, steps_of(o_.train, task.steps_per_epoch()));
     options.precision = trainee.precision;
+    options.processes = processes_;
     options.settings = settings;
     base::log_info(fmt::format("{} steps, {} of {} numbers trained, {} tokens an epoch", options.steps, model.trained(),
                                trainee.files.config.parameters(), data->report().tokens));
-    if (o_.train.overwrite) remove_output(o_);
+    if (o_.train.overwrite && processes_->first()) remove_output(o_);
     at::manual_seed(seed_);
     Json& timings = o_.common.record->timings;
-    timings["load_s"] = seconds_since(start);
-    const Clock::time_point begin = Clock::now();
+    timings["load_s"] = loading.seconds();
+    const base::Stopwatch training;
     const RunResult result = train::train(task, options);
-    timings["train_s"] = seconds_since(begin);
+    timings["train_s"] = training.seconds();
     return finish(trainee, model, result, options, *data);
   }
 
@@ -225,7 +201,7 @@ class Run {
              const Dataset& data) {
     const bool improved = result.best_step > 0;
     if (o_.require_improvement && !improved) {
-      remove_output(o_);
+      if (processes_->first()) remove_output(o_);
       throw Error(
           ExitCode::condition,
           fmt::format("no evaluation was better than the one before the first step: loss {:.4f}; no {} is written",
@@ -234,24 +210,17 @@ class Run {
     }
     if (writes_best() && !improved)
       base::log_warning("no evaluation was better than the one before the first step; the last weights are written");
+    if (!processes_->first()) return 0;
     const std::int64_t step = writes_best() && improved ? result.best_step : result.steps;
     const bool there = result.end == RunResult::End::was_finished && output_is_there(o_);
     if (!there) {
-      take_weights(model, train::Checkpoints(o_.output).path(step));
+      train::take_weights(model.parameters, train::Checkpoints(o_.output).path(step));
+      if (model.adapter) model.adapter->set_training(false);
       write_output(o_, trainee, model);
     }
     for (const std::string& file : output_files(o_)) o_.common.record->outputs.push_back(file);
     report(model, result, options, data, step);
     return 0;
-  }
-
-  /// The averaged weights of a checkpoint where it has them.
-  static void take_weights(Trainee& trainee, const std::string& checkpoint) {
-    const at::NoGradGuard no_grad;
-    const train::RunState state = train::Checkpoints::load(checkpoint);
-    const auto& saved = state.ema.empty() ? state.weights : state.ema;
-    for (auto& parameter : trainee.parameters) parameter.tensor.copy_(saved.at(parameter.name));
-    if (trainee.adapter) trainee.adapter->set_training(false);
   }
 
   void report(const Trainee& model, const RunResult& result, const train::LoopOptions& options, const Dataset& data,
@@ -263,7 +232,7 @@ class Run {
     }
     Json record = {{"output", o_.output},
                    {"method", o_.method},
-                   {"end", end_name(result.end)},
+                   {"end", train::end_name(result.end)},
                    {"steps", result.steps},
                    {"written_step", written},
                    {"rows", data.report().kept},
@@ -280,13 +249,14 @@ class Run {
     output_.record(record);
   }
 
-  const FinetuneOptions& o_;
+  FinetuneOptions& o_;
+  std::shared_ptr<train::Processes> processes_;  // that train together
   Output output_;
   std::uint64_t seed_ = 0;
 };
 
 }  // namespace
 
-int run_finetune(const FinetuneOptions& options) { return Run(options).go(); }
+int run_finetune(FinetuneOptions& options) { return Run(options).go(); }
 
 }  // namespace atelier::cli

@@ -4,7 +4,8 @@
 
 namespace atelier::cli {
 
-/// gemma-finetune: a training with its output, a report on the data, or a plan. Returns the exit code.
-int run_finetune(const FinetuneOptions& options);
+/// gemma-finetune: a training with its output, a report on the data, or a plan. Returns the exit code. Changes the options as
+/// take_launch does.
+int run_finetune(FinetuneOptions& options);
 
 }  // namespace atelier::cli

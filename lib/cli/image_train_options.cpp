@@ -85,8 +85,8 @@ void add_image_train_flags(CLI::App& app, ImageTrainOptions& o) {
                    .evaluations = false,
                    .item = "Pictures",
                    .auto_precision = "what the model is stored in, on a CPU fp32 for fp16",
-                   .checkpointing = "Keep only the blocks' inputs and compute the blocks again in the backward pass: more time, "
-                                    "far less memory, the same result"});
+                   .checkpointing = "Keep of the blocks only inputs and the results of large products and of attention, and "
+                                    "compute the rest again in the backward pass: a little more time, far less memory, the same result"});
   add_loss_flags(app, o);
   add_sample_flags(app, o);
   app.add_option("--run-dir", o.run_dir,

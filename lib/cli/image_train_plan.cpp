@@ -49,11 +49,14 @@ double state_bytes(const std::string& optimizer) {
   return 0;  // adafactor keeps rows and columns, sgd nothing
 }
 
-/// Numbers that the UNet keeps for its backward pass, for each picture. A residual block keeps the inputs of its two norms,
-/// activations and convolutions; a transformer block those of its norms and maps, queries, keys, values and results of its two
-/// attentions, and its feed-forward layer at four widths twice over.
-std::int64_t unet_numbers(const models::unet::Config& c, std::int64_t latent_pixels, bool checkpointing) {
-  constexpr std::int64_t resnet = 8, block = 26, inputs = 1;
+/// Numbers that the UNet keeps for its backward pass, for each picture. A residual block keeps the inputs of its two norms, and where
+/// its convolutions are trained theirs and what its activations were given; a transformer block the inputs of its norms and maps,
+/// queries, keys, values and results of its two attentions, and its feed-forward layer at four widths twice over. With checkpointing it
+/// keeps its input and what its attentions and its products (but for those of few columns) came to.
+std::int64_t unet_numbers(const models::unet::Config& c, std::int64_t latent_pixels, bool checkpointing,
+                          bool trains_convolutions) {
+  constexpr std::int64_t wide = 512, block = 26;
+  const std::int64_t resnet = trains_convolutions ? 8 : 2, kept_resnet = checkpointing ? 2 : resnet;
   std::int64_t kept = 0, largest = 0, pixels = latent_pixels;
   for (const auto& level : c.levels) {
     const std::int64_t one = level.channels * pixels;
@@ -61,8 +64,8 @@ std::int64_t unet_numbers(const models::unet::Config& c, std::int64_t latent_pix
     const std::int64_t blocks = (level.down_attention ? level.resnets * level.depth : 0) +
                                 (level.up_attention ? (level.resnets + 1) * level.up_depth : 0);
     const std::int64_t transformers = blocks > 0 ? 4 * resnets : 0;  // norms and projections around the blocks
-    kept += one * (resnets * (checkpointing ? 2 * inputs : resnet) + blocks * (checkpointing ? inputs : block) +
-                   transformers);
+    const std::int64_t kept_block = !checkpointing ? block : level.channels >= wide ? 18 : 4;
+    kept += one * (resnets * kept_resnet + blocks * kept_block + transformers);
     largest = std::max(largest, one * (blocks > 0 ? block : resnet));
     pixels = (pixels + 3) / 4;
   }
@@ -92,8 +95,9 @@ Plan image_train_plan(const ImageTrainOptions& o, const ImageTraineeFiles& train
       trained * (4 + state_bytes(o.train.optimizer) + (o.train.ema > 0 ? 4 : 0)));
   const std::int64_t element = trainee.precision == Precision::fp32 ? 4 : 2;
   const std::int64_t latent_pixels = (width / files.downscale()) * (height / files.downscale());
+  const bool trains_convolutions = full || o.conv_rank > 0 || o.targets == "all";
   const std::int64_t unet =
-      batch * unet_numbers(files.unet_config, latent_pixels, o.train.checkpointing) * element;
+      batch * unet_numbers(files.unet_config, latent_pixels, o.train.checkpointing, trains_convolutions) * element;
   // Latents and samples are computed when nothing is kept for a backward pass.
   plan.activations = static_cast<std::uint64_t>(std::max(unet, memory.activation_bytes));
   return plan;

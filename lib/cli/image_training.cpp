@@ -1,6 +1,5 @@
 #include "cli/image_training.h"
 
-#include <chrono>
 #include <map>
 #include <utility>
 #include <vector>
@@ -11,7 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
-#include "base/seed.h"
+#include "base/stopwatch.h"
 #include "cli/image_samples.h"
 #include "train/image/tensor_cache.h"
 #include "train/run_state.h"
@@ -25,9 +24,6 @@ using train::image::ImageBatch;
 using train::image::ImageDataset;
 using train::image::TensorCache;
 using train::image::TextConditioner;
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// A dataset's batches for a task. Captions that do not name the word of a textual inversion get it.
 class DatasetSource final : public train::image::BatchSource {
@@ -118,14 +114,18 @@ class Run {
     result.loop.lr = base_rate(o_);
     result.loop.eval_every = t_.pairs.empty() ? o_.sample_every : t_.eval_every;
     result.loop.precision = t_.files.precision;
+    result.loop.processes = t_.processes;
     result.loop.settings = settings();
     base::log_info(fmt::format("{} steps, {} numbers trained, {} pictures an epoch", result.loop.steps,
                                t_.trainee.trained(), t_.data->report().draws));
     at::manual_seed(t_.seed);
-    const Clock::time_point begin = Clock::now();
+    const base::Stopwatch watch;
     result.run = t_.run ? t_.run(task, result.loop) : train::train(task, result.loop);
-    o_.common.record->timings["train_s"] = seconds_since(begin);
-    if (!t_.run) take_weights(train::Checkpoints(result.loop.run_folder).path(result.run.steps));
+    o_.common.record->timings["train_s"] = watch.seconds();
+    if (!t_.run) {
+      train::take_weights(t_.trainee.parameters, result.run.checkpoint);
+      t_.trainee.set_training(false);
+    }
     return result;
   }
 
@@ -152,10 +152,11 @@ class Run {
   void cache_latents() {
     const auto disk = cache("latents", {{"dtype", c10::toString(t_.trainee.model->vae->dtype())}});
     if (!disk) return;
-    const Clock::time_point begin = Clock::now();
+    const base::Stopwatch watch;
     const auto& vae = *t_.trainee.model->vae;
-    t_.data->cache_latents(disk, [&](const at::Tensor& pixels) { return train::image::encode_moments(vae, pixels); });
-    o_.common.record->timings["cache_s"] = seconds_since(begin);
+    const auto encode = [&](const at::Tensor& pixels) { return train::image::encode_moments(vae, pixels); };
+    t_.processes->in_turn([&] { t_.data->cache_latents(disk, encode); });
+    o_.common.record->timings["cache_s"] = watch.seconds();
   }
 
   void make_samples() {
@@ -213,15 +214,6 @@ class Run {
     return all;
   }
 
-  /// The averaged weights of a checkpoint where it has them.
-  void take_weights(const std::string& checkpoint) {
-    const at::NoGradGuard no_grad;
-    const train::RunState state = train::Checkpoints::load(checkpoint);
-    const auto& saved = state.ema.empty() ? state.weights : state.ema;
-    for (auto& parameter : t_.trainee.parameters) parameter.tensor.copy_(saved.at(parameter.name));
-    t_.trainee.set_training(false);
-  }
-
   const ImageTraining& t_;
   const ImageTrainOptions& o_;
   std::shared_ptr<const TextConditioner> text_;
@@ -229,17 +221,6 @@ class Run {
 };
 
 }  // namespace
-
-std::uint64_t choose_image_seed(const ImageTrainOptions& o) {
-  std::uint64_t seed = o.common.seed.value_or(0);
-  if (!o.common.seed) {
-    const Json saved = o.train.overwrite ? Json() : saved_settings(run_folder(o), o.train.resume);
-    const bool known = saved.is_object() && saved.contains("seed") && saved["seed"].is_number_integer();
-    seed = known ? saved["seed"].get<std::uint64_t>() : base::draw_seed();
-  }
-  o.common.record->seeds = {seed};
-  return seed;
-}
 
 ImageTrainingResult run_image_training(const ImageTraining& training) { return Run(training).go(); }
 

@@ -13,16 +13,13 @@
 
 namespace atelier::cli {
 
-/// --seed, or that of the run that is gone on with, so that the same command without one goes on with it; else a new one. Noted
-/// for --manifest.
-std::uint64_t choose_image_seed(const ImageTrainOptions& options);
-
 /// A training of an image model as sd-train-lora and sd-dreambooth make it.
 struct ImageTraining {
   const ImageTrainOptions& options;
   const ImageTraineeFiles& files;
   ImageTrainee& trainee;
   std::shared_ptr<train::image::ImageDataset> data;
+  std::shared_ptr<train::Processes> processes = std::make_shared<train::Processes>();  ///< that train together
   std::uint64_t seed = 0;
   std::string cache_folder;         ///< where latents and embeddings of captions are kept; "": they are not
   std::int64_t sample_width = 512, sample_height = 512;

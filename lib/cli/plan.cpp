@@ -49,6 +49,17 @@ void require_fit(const Plan& plan) {
                   plan.optimizer > 0 ? fmt::format(", gradients and optimiser {}", human_bytes(plan.optimizer)) : ""));
 }
 
+std::optional<int> answer_plan(const CommonOptions& options, Output& output, const std::function<Plan()>& make) {
+  if (!options.plan && !options.max_ram_bytes()) return std::nullopt;
+  const Plan plan = make();
+  if (options.plan) {
+    output.record(plan_json(plan));
+    return plan_exit_code(plan);
+  }
+  require_fit(plan);
+  return std::nullopt;
+}
+
 std::string human_bytes(std::uint64_t bytes) {
   if (bytes < 1024) return fmt::format("{} bytes", bytes);
   auto value = static_cast<double>(bytes);

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
+#include "cli/common.h"
+#include "cli/output.h"
 
 namespace atelier::cli {
 
@@ -33,6 +36,10 @@ int plan_exit_code(const Plan& plan);
 /// Without --plan: refuses to start a run over --max-ram. Error(out_of_memory) "the run needs about 5.9 GiB, --max-ram
 /// is 4.0 GiB".
 void require_fit(const Plan& plan);
+
+/// What --plan and --max-ram ask for. With --plan the plan is printed, and the exit code that the tool ends with returned; with
+/// --max-ram alone a run that would not fit is refused (require_fit). `make` is called where one of them was given.
+std::optional<int> answer_plan(const CommonOptions& options, Output& output, const std::function<Plan()>& make);
 
 /// "5.9 GiB", "512 MiB", "17 bytes".
 std::string human_bytes(std::uint64_t bytes);

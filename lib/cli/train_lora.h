@@ -4,7 +4,8 @@
 
 namespace atelier::cli {
 
-/// sd-train-lora: a training with its output, a report on the data, or a plan. Returns the exit code.
-int run_train_lora(const TrainLoraOptions& options);
+/// sd-train-lora: a training with its output, a report on the data, or a plan. Returns the exit code. Changes the options as
+/// take_launch does.
+int run_train_lora(TrainLoraOptions& options);
 
 }  // namespace atelier::cli

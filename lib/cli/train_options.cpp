@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include <ATen/Context.h>
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "base/seed.h"
 #include "cli/validators.h"
 #include "train/run_state.h"
 
@@ -43,7 +46,10 @@ void add_training(CLI::App& app, TrainFlags& f, const TrainFlagChoice& choice) {
       ->excludes(epochs)
       ->default_str("");
   whole("--batch-size", f.batch_size, choice.item + " of a micro-batch", 1);
-  whole("--grad-accum", f.accumulation, "Micro-batches of an optimiser step; only batch size times this counts", 1);
+  whole("--grad-accum", f.accumulation,
+        "Micro-batches of an optimiser step; only batch size times this counts. Where mpirun, srun or torchrun start several processes: "
+        "of each",
+        1);
   if (choice.lr) real("--lr", f.lr, "Learning rate", 0, 1e3);
   word("--scheduler", f.scheduler, "How the rate goes over the run",
        {"constant", "linear", "cosine", "polynomial", "inverse_sqrt", "wsd"});
@@ -173,6 +179,32 @@ Json saved_settings(const std::string& run_folder, const std::string& resume) {
       resume == "auto" ? newest_description(run_folder) : base::read_json_file(resume + "/state.json");
   if (!description.is_object() || !description.contains("settings")) return nullptr;
   return description["settings"];
+}
+
+train::Launch take_launch(CommonOptions& common, TrainFlags& flags) {
+  const train::Launch launch = train::launch_from_environment();
+  if (launch.size == 1) return launch;
+  flags.accumulation *= launch.size;
+  if ((common.device == "auto" || common.device == "cuda") && at::globalContext().hasCUDA())
+    common.device = fmt::format("cuda:{}", launch.local_rank);
+  if (launch.rank > 0) {
+    common.manifest.clear();
+    base::set_log_level(base::LogLevel::quiet);
+  }
+  return launch;
+}
+
+std::uint64_t choose_seed(const CommonOptions& common, const TrainFlags& flags, const std::string& run_folder,
+                          train::Processes& processes) {
+  std::uint64_t seed = common.seed.value_or(0);
+  if (!common.seed) {
+    const Json saved = flags.overwrite ? Json() : saved_settings(run_folder, flags.resume);
+    const bool known = saved.is_object() && saved.contains("seed") && saved["seed"].is_number_integer();
+    seed = known ? saved["seed"].get<std::uint64_t>() : base::draw_seed();
+  }
+  seed = static_cast<std::uint64_t>(processes.from_first(static_cast<std::int64_t>(seed)));
+  common.record->seeds = {seed};
+  return seed;
 }
 
 }  // namespace atelier::cli

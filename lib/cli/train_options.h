@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/common.h"
 #include "train/loop.h"
 
 namespace atelier::cli {
@@ -53,5 +54,15 @@ base::Json train_settings(const TrainFlags& flags);
 /// The settings of the run that `resume` ("auto", "never" or a checkpoint's folder) would go on with; null where there is
 /// none. Found without reading its tensors, which may turn out to be damaged later.
 base::Json saved_settings(const std::string& run_folder, const std::string& resume);
+
+/// What a launcher says (train::launch_from_environment), and what follows from it for the flags: --grad-accum counts for each process,
+/// `flags` has them all; a process of a rank above 0 writes no manifest and says only what is wrong; --device auto and cuda mean its
+/// own GPU.
+train::Launch take_launch(CommonOptions& common, TrainFlags& flags);
+
+/// --seed, or that of the run that is gone on with, so that the same command without one goes on with it; else a new one. Noted
+/// for --manifest. All processes get that of the first.
+std::uint64_t choose_seed(const CommonOptions& common, const TrainFlags& flags, const std::string& run_folder,
+                          train::Processes& processes);
 
 }  // namespace atelier::cli

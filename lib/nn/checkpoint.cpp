@@ -78,7 +78,7 @@ class AutocastAgain {
 struct Work {
   Block block;
   std::size_t inputs = 0;
-  bool keep_products = false;
+  Keep keep = false;
 };
 
 /// What backward needs besides the tensors.
@@ -89,7 +89,7 @@ struct Kept : torch::CustomClassHolder {
         type(device.type()),
         autocast(at::autocast::is_autocast_enabled(device.type())),
         dtype(at::autocast::get_autocast_dtype(device.type())) {
-    if (work.keep_products) products.emplace();
+    if (work.keep.products) products.emplace(work.keep.least_columns);
   }
   Work work;
   std::optional<KeptProducts> products;
@@ -185,7 +185,7 @@ void add_adapters(Module& module, std::vector<at::Tensor>& found) {
 }  // namespace
 
 at::Tensor checkpoint(const Block& block, const std::vector<at::Tensor>& inputs,
-                      const std::vector<at::Tensor>& parameters, bool keep_products) {
+                      const std::vector<at::Tensor>& parameters, Keep keep) {
   if (!at::GradMode::is_enabled()) return block(inputs);
   std::vector<at::Tensor> tensors = inputs;
   tensors.push_back(at::zeros({}, inputs[0].options().dtype(at::kFloat)).requires_grad_(true));
@@ -194,14 +194,14 @@ at::Tensor checkpoint(const Block& block, const std::vector<at::Tensor>& inputs,
   for (const at::Tensor& parameter : parameters)
     if (parameter.requires_grad()) tensors.push_back(parameter);
   if (!asked && tensors.size() == inputs.size() + 1) return block(inputs);
-  return Checkpointed::apply(Work{block, inputs.size(), keep_products}, at::TensorList(tensors));
+  return Checkpointed::apply(Work{block, inputs.size(), keep}, at::TensorList(tensors));
 }
 
 at::Tensor checkpoint(const std::function<at::Tensor(const at::Tensor&)>& block, const at::Tensor& x,
-                      const std::vector<at::Tensor>& parameters, bool keep_products) {
+                      const std::vector<at::Tensor>& parameters, Keep keep) {
   if (!at::GradMode::is_enabled()) return block(x);
   const Block one = [block](const std::vector<at::Tensor>& inputs) { return block(inputs[0]); };
-  return checkpoint(one, std::vector<at::Tensor>{x}, parameters, keep_products);
+  return checkpoint(one, std::vector<at::Tensor>{x}, parameters, keep);
 }
 
 std::vector<at::Tensor> trained_tensors(Module& module) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -8,11 +9,15 @@
 
 namespace atelier::nn {
 
-/// What products with frozen weights came to in one run of a block, for the next run of the same block: where backward computes
-/// a block again (checkpoint), they are most of the work and need not be done twice. The gradients stay those of the products.
+/// What products with frozen weights, and attention, came to in one run of a block, for the next run of the same block: where backward
+/// computes a block again (checkpoint), they are most of the work and need not be done twice. The gradients stay those of the products.
 class KeptProducts {
  public:
   enum class Mode { record, replay };
+
+  /// Of weights with fewer columns products are not kept.
+  explicit KeptProducts(std::int64_t least_columns = 0) : least_columns_(least_columns) {}
+  bool keeps(std::int64_t columns) const { return columns >= least_columns_; }
 
   /// While it lives, the products of this thread are kept in `products`, or taken from it in the order in which they were kept.
   class Scope {
@@ -34,7 +39,14 @@ class KeptProducts {
   at::Tensor product(const at::Tensor& x, const std::function<at::Tensor()>& compute,
                      std::function<at::Tensor(at::ScalarType)> dense);
 
+  /// softmax(q k^T / sqrt(d)) v on the CPU, for q (B, heads, L, d), k and v (B, heads, S, d): LibTorch's fused kernel, of which the
+  /// result and the sums of each row are kept.
+  at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal);
+
  private:
+  at::Tensor take();
+
+  std::int64_t least_columns_;
   Mode mode_ = Mode::record;
   std::size_t next_ = 0;
   std::vector<at::Tensor> results_;

@@ -19,7 +19,7 @@ at::Tensor linear_with_graph(const at::Tensor& x, const at::Tensor& weight, cons
   const auto compute = [&] { return at::linear(x, weight, bias); };
   auto* const kept = at::GradMode::is_enabled() ? KeptProducts::current() : nullptr;
   const bool trained = weight.requires_grad() || (bias.defined() && bias.requires_grad());
-  if (kept == nullptr || trained) return compute();
+  if (kept == nullptr || trained || !kept->keeps(weight.size(1))) return compute();
   return kept->product(x, compute, [weight](at::ScalarType dtype) { return weight.to(dtype); });
 }
 

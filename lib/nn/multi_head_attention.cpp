@@ -6,6 +6,7 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include "nn/conv.h"
+#include "nn/kept_products.h"
 #include "nn/kernels/flash_attention.h"
 #include "nn/parallel.h"
 
@@ -17,7 +18,8 @@ bool plain(const at::Tensor& x, const at::Tensor& like) {
 }
 
 /// Our kernels for these tensors, or null where LibTorch's serve: with gradients, on other devices and types.
-const kernels::FlashKernels* kernels_for(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads, bool causal) {
+const kernels::FlashKernels* kernels_for(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                         std::int64_t heads, bool causal) {
   if (causal && q.size(1) != k.size(1)) return nullptr;
   if (at::GradMode::is_enabled() || !has_kernels(q) || !plain(q, q) || !plain(k, q) || !plain(v, q)) return nullptr;
   return (q.size(2) / heads) % 2 == 0 ? kernels::flash_kernels(kernel_type(q)) : nullptr;
@@ -68,8 +70,10 @@ at::Tensor multi_head_attention(const at::Tensor& q, const at::Tensor& k, const 
   const auto split = [&](const at::Tensor& x) {  // (B, L, heads d) -> (B, heads, L, d)
     return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
   };
-  const auto y =
-      at::scaled_dot_product_attention(split(q), split(k), split(v), /*attn_mask=*/{}, /*dropout_p=*/0.0, causal);
+  auto* const kept = at::GradMode::is_enabled() && q.device().is_cpu() ? KeptProducts::current() : nullptr;
+  const auto y = kept != nullptr ? kept->attention(split(q), split(k), split(v), causal)
+                                 : at::scaled_dot_product_attention(split(q), split(k), split(v), /*attn_mask=*/{},
+                                                                    /*dropout_p=*/0.0, causal);
   return y.transpose(1, 2).reshape({q.size(0), q.size(1), q.size(2)});  // (B, L, heads d)
 }
 

@@ -11,11 +11,14 @@
 #include "io/file_system.h"
 #include "io/tensor_file.h"
 #include "models/clip/names.h"
+#include "models/single_file/single_file.h"
+#include "text/clip_tokenizer_files.h"
 
 namespace atelier::pipelines {
 namespace {
 
 namespace fs = std::filesystem;
+namespace single_file = models::single_file;
 
 constexpr const char* kIndex = "model_index.json";
 constexpr std::size_t kLargestCopied = 256u << 20;
@@ -54,21 +57,79 @@ void write_module(const std::string& path, const nn::Module& module, const nn::N
   io::write_tensors(path, tensors, {{"format", "pt"}});
 }
 
-}  // namespace
+void write_json(const fs::path& path, const base::Json& json) {
+  io::file_system().create_folders(path.parent_path().string());
+  io::write_atomically(path.string(), json.dump(2) + "\n");
+}
 
-bool can_write_folder(const ImageModelFiles& origin) { return origin.single_file == nullptr; }
+bool is_xl(const ImageModelFiles& origin) { return origin.unet_config.has_addition(); }
+
+/// Folders of the text encoder `i` and of its tokenizer: NAME + suffix.
+std::string suffix_of(const ImageModelFiles& origin, std::size_t i) {
+  return i == 0 && origin.family != ImageFamily::sdxl_refiner ? "" : "_2";
+}
+
+void write_tokenizer(const fs::path& folder, const TextEncoderFiles& encoder) {
+  if (!encoder.tokenizer_folder.empty()) return copy_small_files(encoder.tokenizer_folder, folder);
+  io::file_system().create_folders(folder.string());
+  for (const auto& [name, text] : text::clip_tokenizer_files(text::builtin_clip_tokenizer(encoder.zero_pad)))
+    io::write_atomically((folder / name).string(), text);
+}
+
+/// The configurations of a single file's parts, and the tokenizers.
+void write_small_files(const fs::path& to, const ImageModelFiles& origin) {
+  const auto description = single_file::recognise(*origin.single_file);
+  write_json(to / "unet/config.json", description.unet);
+  write_json(to / "scheduler/scheduler_config.json", origin.scheduler_json);
+  for (std::size_t i = 0; i < origin.text_encoders.size(); ++i) {
+    base::throw_if_stopped();
+    const std::string suffix = suffix_of(origin, i);
+    const auto part = suffix.empty() ? single_file::Component::text_encoder : single_file::Component::text_encoder_2;
+    write_json(to / ("text_encoder" + suffix) / "config.json", description.config(part));
+    write_tokenizer(to / ("tokenizer" + suffix), origin.text_encoders[i]);
+  }
+}
+
+/// model_index.json of a single file's folder.
+base::Json index_of(const ImageModelFiles& origin) {
+  const bool refiner = origin.family == ImageFamily::sdxl_refiner;
+  base::Json index = {{"_class_name", refiner         ? "StableDiffusionXLImg2ImgPipeline"
+                                      : is_xl(origin) ? "StableDiffusionXLPipeline"
+                                                      : "StableDiffusionPipeline"},
+                      {"scheduler", {"diffusers", origin.scheduler_json.at("_class_name")}},
+                      {"unet", {"diffusers", "UNet2DConditionModel"}},
+                      {"vae", {"diffusers", origin.vae_json.value("_class_name", "AutoencoderKL")}}};
+  for (std::size_t i = 0; i < origin.text_encoders.size(); ++i) {
+    const std::string suffix = suffix_of(origin, i);
+    const bool projection = origin.text_encoders[i].config.projection_dim > 0;
+    index["text_encoder" + suffix] = {"transformers", projection ? "CLIPTextModelWithProjection" : "CLIPTextModel"};
+    index["tokenizer" + suffix] = {"transformers", "CLIPTokenizer"};
+  }
+  if (is_xl(origin)) {
+    index["force_zeros_for_empty_prompt"] = origin.zero_empty_negative;
+    index["requires_aesthetics_score"] = origin.aesthetic_score;
+  } else {
+    index["requires_safety_checker"] = false;
+  }
+  return index;
+}
+
+}  // namespace
 
 void write_image_folder(const std::string& folder, const ImageModelFiles& origin, const ImageModel& model,
                         bool text_encoders, at::ScalarType dtype) {
   const fs::path to(folder);
+  const bool from_folder = origin.single_file == nullptr;
   for (const char* part : {"unet", "vae"}) io::file_system().create_folders((to / part).string());
-  copy_small_files(origin.path, to);
+  if (from_folder)
+    copy_small_files(origin.path, to);
+  else
+    write_small_files(to, origin);
   write_module((to / "unet/diffusion_pytorch_model.safetensors").string(), *model.unet, nn::NameMap(), dtype);
-  io::write_atomically((to / "vae/config.json").string(), origin.vae_json.dump(2) + "\n");  // --vae has its own
+  write_json(to / "vae/config.json", origin.vae_json);  // --vae has its own
   write_stored((to / "vae/diffusion_pytorch_model.safetensors").string(), *origin.vae);
-  const bool refiner = model.family == ImageFamily::sdxl_refiner;
   for (std::size_t i = 0; i < model.text_encoders.size(); ++i) {
-    const fs::path part = to / (i == 0 && !refiner ? "text_encoder" : "text_encoder_2");
+    const fs::path part = to / ("text_encoder" + suffix_of(origin, i));
     io::file_system().create_folders(part.string());
     const std::string path = (part / "model.safetensors").string();
     auto& stored = *origin.text_encoders[i].weights;
@@ -77,7 +138,10 @@ void write_image_folder(const std::string& folder, const ImageModelFiles& origin
     else
       write_stored(path, stored);
   }
-  io::write_atomically((to / kIndex).string(), io::read_file(origin.path + "/" + kIndex, kLargestCopied));
+  if (from_folder)
+    io::write_atomically((to / kIndex).string(), io::read_file(origin.path + "/" + kIndex, kLargestCopied));
+  else
+    write_json(to / kIndex, index_of(origin));
 }
 
 }  // namespace atelier::pipelines

@@ -40,7 +40,13 @@ std::optional<std::string> component_class(const Json& index, const char* name) 
 void expect_class(const Json& index, const char* name, std::initializer_list<std::string_view> known,
                   const std::string& what) {
   const auto found = component_class(index, name);
-  if (!found) throw Error(ExitCode::data, fmt::format("{}: it names no {}", what, name));
+  if (!found) {
+    const auto pipeline = index.find("_class_name");
+    const bool told = pipeline != index.end() && pipeline->is_string();
+    throw Error(ExitCode::data, fmt::format("{}: it names no {}", what, name),
+                told ? fmt::format("it is a {}; Stable Diffusion 1, 2 and XL are read", base::in_quotes(pipeline->get<std::string>()))
+                     : "");
+  }
   if (std::find(known.begin(), known.end(), *found) == known.end())
     throw Error(ExitCode::data,
                 fmt::format("{}: a {} of class {} is not supported", what, name, base::in_quotes(*found)));

@@ -1,6 +1,7 @@
 #include "train/loop.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include "base/error.h"
@@ -62,18 +64,20 @@ class Run {
     check(options);
     schedule_.steps = options.steps;
     check_schedule(schedule_);
+    processes_ = options.processes ? options.processes : std::make_shared<Processes>();
     if (parameters_.empty()) throw Error(ExitCode::usage, "there is nothing to train");
     optimizer_ = make_optimizer(parameters_, options.optimizer);
     if (options.ema_decay > 0) ema_ = std::make_unique<Ema>(parameters_, options.ema_decay);
   }
 
   RunResult run() {
-    resume();
+    processes_->in_turn([this] { resume(); });  // the first one puts back what a killed run left half done
+    processes_->wait();                         // nobody writes while another one still reads
     if (end_ == "early_stopped" || (!end_.empty() && step_ >= options_.steps))
       return result(RunResult::End::was_finished);
     end_.clear();
     take_snapshot();
-    open_records();
+    if (processes_->first()) open_records();
     try {
       while (more()) one_step();
     } catch (const base::Stopped& stopped) {
@@ -90,7 +94,7 @@ class Run {
   // --- Resuming -----------------------------------------------------------------------------------------------------
 
   void resume() {
-    if (options_.overwrite) clear_folder();
+    if (options_.overwrite && processes_->first()) clear_folder();
     if (options_.resume == "never") {
       if (holds_a_run()) {
         throw Error(ExitCode::cannot_create, fmt::format("{}: holds another run", options_.run_folder),
@@ -127,7 +131,12 @@ class Run {
 
   void check_settings(const Json& saved) const {
     const auto differ = [&](const std::string& key) {
-      const auto text = [&](const Json& from) { return from.contains(key) ? base::dump_json(from[key]) : "not set"; };
+      const auto text = [&](const Json& from) {
+        if (!from.contains(key)) return std::string("not set");
+        const std::string value = base::dump_json(from[key]);
+        const bool sum = value.size() == 66 && value.find_first_not_of("\"0123456789abcdef") == std::string::npos;
+        return sum ? value.substr(1, 8) : value;  // SHA-256: its beginning tells them apart
+      };
       throw Error(ExitCode::usage,
                   fmt::format("{}: the run there has {} {}, and now it is {}", options_.run_folder, key, text(saved),
                               text(options_.settings)),
@@ -188,6 +197,13 @@ class Run {
   void save() {
     if (saved_step_ == step_ && saved_due_ == evaluation_due_ && end_.empty()) return;
     check_weights();
+    if (processes_->first()) write_state();
+    processes_->wait();
+    saved_step_ = step_;
+    saved_due_ = evaluation_due_;
+  }
+
+  void write_state() const {
     RunState state;
     state.step = step_;
     for (const Parameter& parameter : parameters_) state.weights[parameter.name] = parameter.tensor;
@@ -204,8 +220,6 @@ class Run {
     if (options_.precision == Precision::fp16) state.loop["loss_scale"] = scaler_.state();
     if (!end_.empty()) state.loop["end"] = end_;
     checkpoints_.save(state, [this](const std::string& folder) { task_.write_checkpoint(folder); });
-    saved_step_ = step_;
-    saved_due_ = evaluation_due_;
     checkpoints_.prune(step_, options_.keep, best_step_ > 0 ? std::optional(best_step_) : std::nullopt);
   }
 
@@ -249,15 +263,41 @@ class Run {
   }
 
   void one_step() {
-    base::throw_if_stopped();
+    stop_together();
     const Step step = take_step();
     losses_.push_back(step.loss);
     tokens_ += step.tokens;
     ++step_;
     if (ema_) ema_->update(step_);
     evaluation_due_ = step_ == options_.steps || (options_.eval_every > 0 && step_ % options_.eval_every == 0);
+    share_random();
     take_snapshot();
-    report(step);
+    if (processes_->first()) report(step);
+  }
+
+  /// All processes end at the same step, whichever of them was told to.
+  void stop_together() const {
+    if (processes_->alone()) return base::throw_if_stopped();
+    const auto signal = static_cast<int>(processes_->largest(base::stop_signal()));
+    if (signal == 0) return;
+    if (!base::stop_requested()) base::request_stop(signal);
+    base::throw_if_stopped();
+  }
+
+  /// Looks at the stop flag where no other process waits for this one.
+  void stop_alone() const {
+    if (processes_->alone()) base::throw_if_stopped();
+  }
+
+  void share_random() const {
+    if (processes_->alone()) return;
+    TensorMap states = capture_random();
+    at::Tensor& state = states.at("cpu");
+    std::vector<std::uint8_t> bytes(state.const_data_ptr<std::uint8_t>(),
+                                    state.const_data_ptr<std::uint8_t>() + state.numel());
+    processes_->from_first(bytes);
+    std::copy(bytes.begin(), bytes.end(), state.mutable_data_ptr<std::uint8_t>());
+    restore_random({{"cpu", state}});
   }
 
   Step take_step() {
@@ -271,7 +311,13 @@ class Run {
     }
     if (!(weight > 0))
       throw Error(ExitCode::data, fmt::format("step {}: nothing in its batches is trained on", step_ + 1));
-    for (const auto& batch : batches) step.loss += backward(*batch, weight);
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+      if (static_cast<int>(i % static_cast<std::size_t>(processes_->size())) == processes_->rank())
+        step.loss += backward(*batches[i], weight);
+      else
+        task_.skip(*batches[i]);
+    }
+    share_gradients(step.loss);
     if (!std::isfinite(step.loss)) give_up("the loss is not finite");
     step.lr = options_.lr * schedule_factor(schedule_, step_);
     step.grad_norm = apply_gradients(step.lr);
@@ -282,7 +328,7 @@ class Run {
   std::vector<std::unique_ptr<Batch>> next_batches() {
     std::vector<std::unique_ptr<Batch>> batches;
     for (std::int64_t i = 0; i < options_.accumulation; ++i) {
-      base::throw_if_stopped();
+      stop_alone();
       batches.push_back(task_.next());
     }
     return batches;
@@ -290,7 +336,7 @@ class Run {
 
   // Adds the gradient of this batch's part of the mean; returns that part.
   double backward(const Batch& batch, double total_weight) {
-    base::throw_if_stopped();
+    stop_alone();
     at::Tensor loss;
     {
       const AutocastScope autocast(options_.precision, parameters_.front().tensor.device());
@@ -299,6 +345,20 @@ class Run {
     const double value = loss.item<double>();
     if (std::isfinite(value)) (loss * scale()).backward();
     return value;
+  }
+
+  /// Gradients and loss of all processes together.
+  void share_gradients(double& loss) {
+    if (processes_->alone()) return;
+    const at::NoGradGuard no_grad;
+    at::Tensor sum = at::tensor({loss}, at::kDouble);
+    processes_->sum(sum);
+    loss = sum.item<double>();
+    for (Parameter& parameter : parameters_) {
+      at::Tensor& gradient = parameter.tensor.mutable_grad();
+      if (!gradient.defined()) gradient = at::zeros_like(parameter.tensor);
+      processes_->sum(gradient);
+    }
   }
 
   double scale() const { return options_.precision == Precision::fp16 ? scaler_.scale() : 1; }
@@ -321,13 +381,13 @@ class Run {
 
   // Whether it is the best so far; the first one is what the others are compared with.
   bool evaluate() {
-    base::throw_if_stopped();
-    const std::optional<double> value = evaluate_task();
+    stop_together();
+    const std::optional<double> value = evaluate_first();
     if (!value) return false;
     if (!std::isfinite(*value)) {
       throw Error(ExitCode::condition, fmt::format("the evaluation after step {} is not finite", step_), last_good());
     }
-    record_evaluation(*value);
+    if (processes_->first()) record_evaluation(*value);
     if (!first_eval_) first_eval_ = value;
     const bool better = !best_eval_ || *value < *best_eval_;
     poor_evaluations_ = better ? 0 : poor_evaluations_ + 1;
@@ -336,6 +396,22 @@ class Run {
       best_step_ = step_;
     }
     return better;
+  }
+
+  /// The first process evaluates, and the others hear what came of it.
+  std::optional<double> evaluate_first() {
+    if (processes_->alone()) return evaluate_task();
+    std::optional<double> value;
+    bool stopped = false;
+    try {
+      if (processes_->first()) value = evaluate_task();
+    } catch (const base::Stopped&) {
+      stopped = true;  // with the others, who would wait
+    }
+    if (processes_->from_first(std::int64_t{stopped}) != 0) stop_together();
+    const bool known = processes_->from_first(std::int64_t{value.has_value()}) != 0;
+    const auto bits = processes_->from_first(std::bit_cast<std::int64_t>(value.value_or(0)));
+    return known ? std::optional(std::bit_cast<double>(bits)) : std::nullopt;
   }
 
   std::optional<double> evaluate_task() {
@@ -406,6 +482,7 @@ class Run {
   ScheduleOptions schedule_;
   std::vector<Parameter> parameters_;
   Checkpoints checkpoints_;
+  std::shared_ptr<Processes> processes_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Ema> ema_;
   LossScaler scaler_;
@@ -425,6 +502,15 @@ class Run {
 };
 
 }  // namespace
+
+std::string_view end_name(RunResult::End end) {
+  switch (end) {
+    case RunResult::End::finished: return "finished";
+    case RunResult::End::early_stopped: return "early_stopped";
+    case RunResult::End::was_finished: break;
+  }
+  return "was_finished";
+}
 
 RunResult train(Task& task, const LoopOptions& options) {
   base::throw_if_stopped();

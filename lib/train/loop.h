@@ -4,12 +4,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
 #include "train/optimizer.h"
 #include "train/parameters.h"
 #include "train/precision.h"
+#include "train/processes.h"
 #include "train/schedule.h"
 
 namespace atelier::train {
@@ -36,6 +38,10 @@ class Task {
   /// Randomness (dropout, noise) comes from LibTorch's default generators, which the loop saves.
   virtual at::Tensor loss(const Batch& batch) = 0;
 
+  /// Draws the random numbers that loss() would draw for a batch that another process computes, so that those of the next one are the
+  /// same in all processes. Needless where loss() draws none.
+  virtual void skip(const Batch& /*batch*/) {}
+
   /// Where next() stands, for seek(): seed, epoch, row. Saved in every checkpoint.
   virtual base::Json position() const = 0;
   /// Error(data) where it does not fit the data.
@@ -52,7 +58,7 @@ class Task {
 struct LoopOptions {
   std::string run_folder;         ///< metrics.jsonl, event files, checkpoint-N
   std::int64_t steps = 0;         ///< optimiser steps of the whole run
-  std::int64_t accumulation = 1;  ///< micro-batches of a step
+  std::int64_t accumulation = 1;  ///< micro-batches of a step, of all processes together
   double lr = 0;
   ScheduleOptions schedule;  ///< its `steps` is set from the above
   OptimizerOptions optimizer;
@@ -65,6 +71,7 @@ struct LoopOptions {
   std::int64_t keep = 1;                  ///< newest checkpoints; the best one is kept besides
   std::string resume = "auto";  ///< "auto": the newest whole checkpoint, if any; "never"; or a checkpoint folder
   bool overwrite = false;       ///< a run folder that holds another run is emptied of it
+  std::shared_ptr<Processes> processes;  ///< that train together; null: this one alone
   base::Json settings;          ///< flags that must be equal for a resume (model, data, method): keys to values
 };
 
@@ -78,6 +85,9 @@ struct RunResult {
   std::string checkpoint;      ///< of the last step
 };
 
+/// "finished", "early_stopped" or "was_finished".
+std::string_view end_name(RunResult::End end);
+
 /// metrics.jsonl gets a line for every step (loss, lr, grad_norm, tokens, tokens_per_s) and one for every evaluation
 /// (step, eval_loss); step 0 is before the first. The event files have train/loss, train/lr, train/grad_norm,
 /// train/tokens_per_s and eval/loss.
@@ -87,6 +97,10 @@ struct RunResult {
 ///
 /// A step: `accumulation` micro-batches, the gradient of the mean loss over their common weight (so 4 x 1 equals 1 x 4
 /// whatever the lengths), clipping, the optimiser, the average. A step whose batches weigh nothing is Error(data).
+/// - Several processes: micro-batch i of a step is computed by process i modulo their number, and gradients and losses are summed over
+///   them; but for the order of these sums a run comes to the same with any number of processes, and can be gone on with by another
+///   number. The first one writes the run's folder and evaluates. A stop is agreed on between steps. What several draw that the others
+///   cannot (dropout) differs from what one process would draw; after each step all have the random states of the first.
 /// - SIGINT, SIGTERM: looked at before every micro-batch, evaluation and save. The state before the step at hand is
 ///   saved and base::Stopped(resumable) thrown; the same call resumes it. (130 or 143 where it comes
 ///   while a checkpoint is still being loaded.)

@@ -10,6 +10,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/Generator.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "base/error.h"
@@ -258,6 +259,13 @@ RunState Checkpoints::load(const std::string& checkpoint) {
     if (facts.contains(key)) state.*member = facts[key];
   }
   return state;
+}
+
+void take_weights(const std::vector<Parameter>& parameters, const std::string& checkpoint) {
+  const at::NoGradGuard no_grad;
+  const RunState state = Checkpoints::load(checkpoint);
+  const TensorMap& saved = state.ema.empty() ? state.weights : state.ema;
+  for (const Parameter& parameter : parameters) parameter.tensor.copy_(saved.at(parameter.name));
 }
 
 }  // namespace atelier::train

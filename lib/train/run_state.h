@@ -67,4 +67,8 @@ class Checkpoints {
   std::string folder_;
 };
 
+/// Puts into the parameters what a checkpoint's run comes to: the averaged weights where it has them, else its last ones. Errors of
+/// Checkpoints::load.
+void take_weights(const std::vector<Parameter>& parameters, const std::string& checkpoint);
+
 }  // namespace atelier::train

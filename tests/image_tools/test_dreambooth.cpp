@@ -8,6 +8,7 @@
 #include "image/read.h"
 #include "image/write.h"
 #include "image_tools/models.h"
+#include "image_tools/single_file.h"
 #include "io/tensor_file.h"
 
 #include "support/doctest_last.h"
@@ -121,6 +122,31 @@ TEST_CASE("full: a diffusers folder that the tools load, and that draws otherwis
   check_refused(dreambooth(s.args("model", {"--run-dir", s.file("other.run")})), 73, "holds a model, and no run of it");
 }
 
+TEST_CASE("full, from a single file: a whole diffusers folder comes of it, which draws what the file drew where nothing was learnt") {
+  const Subject s;
+  const SingleFileModel model;
+  write_tensors(s.file("m.safetensors"), model.original());
+  const std::vector<std::string> tokenizer{"--tokenizer", small_tokenizer()};
+  const auto pixels = [&](const std::string& of, const std::vector<std::string>& more) {
+    picture_of(s, of, more);
+    return image::read_image(s.file("drawn.png")).data;
+  };
+  const auto before = pixels(s.file("m.safetensors"), tokenizer);
+  auto args = s.args("model", {"--unet-lr", "0", "--prior-weight", "0", "--model", s.file("m.safetensors")});
+  args.insert(args.end(), tokenizer.begin(), tokenizer.end());
+  const Json record = one_record(dreambooth(args));
+  CHECK(record["method"] == "full");
+  for (const char* file : {"model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json",
+                           "scheduler/scheduler_config.json", "tokenizer/vocab.json", "text_encoder/model.safetensors"})
+    CHECK(std::filesystem::exists(s.file("model/") + file));
+  CHECK(base::read_json_file(s.file("model/model_index.json"))["_class_name"] == "StableDiffusionPipeline");
+  CHECK(pixels(s.file("model"), {}) == before);
+  args = s.args("other", {"--unet-lr", "1e-3", "--prior-weight", "0", "--model", s.file("m.safetensors")});
+  args.insert(args.end(), tokenizer.begin(), tokenizer.end());
+  one_record(dreambooth(args));
+  CHECK(pixels(s.file("other"), {}) != before);
+}
+
 TEST_CASE("without prior preservation there are no class pictures; several templates") {
   const Subject s;
   const Json record =
@@ -162,7 +188,11 @@ TEST_CASE("bad input is refused with the right code, before anything is drawn") 
   check_refused(dreambooth({"--instance-images", s.file("own"), "--class", "cat"}), 64, "--output is missing");
   check_refused(dreambooth(s.args("a", {"--template", "a photo"})), 64, "has no {token}");
   check_refused(dreambooth(s.args("a.bin", {"--method", "lora"})), 64, ".safetensors");
-  check_refused(dreambooth(s.args("a", {"--instance-images", s.file("empty")})), 65, "no picture");
+  check_refused(dreambooth(s.args("a", {"--instance-images", s.file("empty")})), 65, "empty: no pictures");
   check_refused(dreambooth(s.args("a", {"--instance-images", s.file("none")})), 66, "none");
   CHECK(!std::filesystem::exists(s.file("a.run")));
+  std::filesystem::create_directory(s.file("broken"));
+  s.folder.write("broken/0.png", "no picture");
+  check_refused(dreambooth(s.args("a", {"--class-images", s.file("broken"), "--num-class-images", "1"})), 65,
+                "broken: no class picture can be used");
 }

@@ -115,3 +115,49 @@ TEST_CASE("compare.sh: a report of the grid's rows") {
   CHECK(lines_of(folder.read("report/results.jsonl")).size() == 3);
   CHECK(std::filesystem::exists(out + "/report.html"));
 }
+
+namespace {
+
+/// A script that trains the model that ships, with so few steps that nothing is learnt.
+Result teach(const std::string& script, const std::string& folder, std::vector<std::string> more) {
+  more.insert(more.begin(), {std::string(ATELIER_MODELS) + "/../" + script, folder});
+  more.insert(more.end(), {"--threads", "1"});
+  return run({.program = "/bin/bash",
+              .args = more,
+              .env = {{"BIN", std::filesystem::path(tool("sd-txt2img")).parent_path()}, {"COUNT", "1"}},
+              .timeout = std::chrono::minutes(4)});
+}
+
+}  // namespace
+
+TEST_CASE("lora/teach-bullseye.sh, a step of it: a file, a count, and a second call that leaves it alone") {
+  const TempFolder folder;
+  for (int i = 0; i < 2; ++i) {
+    const Result r = teach("lora/teach-bullseye.sh", folder.file("run"), {"--steps", "1", "--batch-size", "1"});
+    CAPTURE(r.err);
+    REQUIRE(r.code == 0);
+    CHECK(contains(r.out, "bullseyes: 0 of 4 before, 0 of 4 after"));
+  }
+  CHECK(std::filesystem::exists(folder.file("run/bullseye.safetensors")));
+}
+
+TEST_CASE("dreambooth/teach-wasp-ball.sh, a step of it: two models, a table, and a second call that leaves them alone") {
+  const TempFolder folder;
+  std::string first;
+  for (int i = 0; i < 2; ++i) {
+    const Result r = teach("dreambooth/teach-wasp-ball.sh", folder.file("run"),
+                           {"--steps", "1", "--batch-size", "1", "--num-class-images", "1", "--class-steps", "1"});
+    CAPTURE(r.err);
+    REQUIRE(r.code == 0);
+    const auto lines = r.out_lines();
+    REQUIRE(lines.size() == 6);
+    CHECK(lines[2].starts_with("| before | 0 of 1 | "));
+    CHECK(lines[3].starts_with("| with | 0 of 1 | "));
+    CHECK(lines[4].starts_with("| without | 0 of 1 | "));
+    const std::string model = folder.read("run/with/unet/diffusion_pytorch_model.safetensors");
+    CHECK(!model.empty());
+    CHECK((i == 0 || model == first));
+    first = model;
+  }
+  CHECK(std::filesystem::exists(folder.file("run/samples.png")));
+}

@@ -1,7 +1,5 @@
-// sd-train-lora as its users see it: what it writes, what reads it, and that a run can be stopped by anything at any moment.
+// sd-train-lora as its users see it: what it writes, and what reads it.
 #include <algorithm>
-#include <csignal>
-#include <cstdlib>
 #include <filesystem>
 #include <vector>
 
@@ -141,59 +139,6 @@ TEST_CASE("textual inversion: a file that prompts can name") {
     CHECK(names == (model == "sdxl" ? std::vector<std::string>{"clip_g", "clip_l"} : std::vector<std::string>{"<toy>"}));
     const std::string embedding = p.file(model + "-toy.safetensors");
     CHECK(picture(p, model, {"-p", "a " + model + "-toy", "--embedding", embedding}) != picture(p, model, {"-p", "a " + model + "-toy"}));
-  }
-}
-
-TEST_CASE("resumed after every one of 6 steps, a run is the one that never stopped, bit for bit") {
-  const Pictures p;
-  const auto steps = [&](const std::string& name, int n) {
-    return train("sd15", p.args(name + ".safetensors", {"--steps", std::to_string(n), "--scheduler", "constant", "--ema", "0.9",
-                                                        "--keep", "9", "--save-every", "1", "--train-text-encoder", "--flip",
-                                                        "--shuffle-captions", "--caption-dropout", "0.2", "--dropout", "0.1"}));
-  };
-  REQUIRE(steps("whole", 6).code == 0);
-  for (int n = 1; n <= 6; ++n) {
-    CAPTURE(n);
-    const Result r = steps("parts", n);
-    CAPTURE(r.err);
-    REQUIRE(r.code == 0);
-    for (const char* part : {"weights", "optimizer", "ema", "history", "random"}) {
-      const std::string file = ".run/checkpoint-" + std::to_string(n) + "/" + part + ".safetensors";
-      CHECK(!p.folder.read("whole" + file).empty());
-      CHECK(p.folder.read("whole" + file) == p.folder.read("parts" + file));
-    }
-  }
-}
-
-TEST_CASE("SIGTERM at any moment: exit 75 and a state that the same command goes on with") {
-  const Pictures p;
-  const auto args = [&](const std::string& name) {
-    std::vector<std::string> all{"--model", tiny_model("sd15"), "--threads", "1"};
-    const auto more = p.args(name + ".safetensors", {"--steps", "60", "--save-every", "7"});
-    all.insert(all.end(), more.begin(), more.end());
-    return all;
-  };
-  const auto call = [&](const std::string& name, std::chrono::milliseconds after) {
-    return run({.program = tool("sd-train-lora"),
-                .args = args(name),
-                .timeout = std::chrono::seconds(120),
-                .signal = after.count() > 0 ? SIGTERM : 0,
-                .signal_after = after});
-  };
-  const Result whole = call("whole", std::chrono::milliseconds(0));
-  REQUIRE(whole.code == 0);
-  const char* wanted = std::getenv("ATELIER_TEST_MOMENTS");  // 50 in a thorough run
-  const int moments = wanted != nullptr ? std::atoi(wanted) : 3;
-  for (int i = 0; i < moments; ++i) {
-    CAPTURE(i);
-    const std::string name = "stopped" + std::to_string(i);
-    const Result r = call(name, std::chrono::milliseconds(static_cast<int>(1000 * whole.seconds * (i + 0.5) / moments)));
-    CAPTURE(r.err);
-    CHECK((r.code == 75 || r.code == 0 || r.code == 143 || r.signal == SIGTERM));
-    if (r.code == 75) CHECK_FALSE(std::filesystem::exists(p.file(name + ".safetensors")));
-    REQUIRE(call(name, std::chrono::milliseconds(0)).code == 0);
-    const std::string weights = ".run/checkpoint-60/weights.safetensors";
-    CHECK(p.folder.read("whole" + weights) == p.folder.read(name + weights));
   }
 }
 

@@ -125,7 +125,7 @@ TEST_CASE("metadata: the hash of the tensors, or peft's configuration of each pa
   const LoraModule a{"unet", "x.to_q", seeded("a", {3, 4}), seeded("b", {5, 3}), {}, 1};
   const LoraModule b{"unet", "y.conv1", seeded("c", {2, 4, 3, 3}), seeded("d", {5, 2, 1, 1}), {}, 1};
   const LoraModule c{"unet", "z.to_q", seeded("e", {3, 4}), seeded("f", {5, 3}), {}, 3};
-  const LoraModule d{"text_encoder", "q_proj", seeded("g", {4, 4}), seeded("h", {5, 4}), {}, 4};
+  const LoraModule d{"text_encoder", "text_model.encoder.layers.0.self_attn.q_proj", seeded("g", {4, 4}), seeded("h", {5, 4}), {}, 4};
   write_lora(path, {a, b}, LoraLayout::kohya, {}, at::kFloat, {{"ss_network_dim", "3"}});
   auto metadata = metadata_of(path);
   CHECK(metadata["ss_network_dim"] == "3");
@@ -143,6 +143,7 @@ TEST_CASE("metadata: the hash of the tensors, or peft's configuration of each pa
   CHECK(config["unet.target_modules"].size() == 3);
   CHECK(config["unet.use_dora"] == false);
   CHECK(config["text_encoder.r"] == 4);
+  CHECK(config["text_encoder.target_modules"].dump() == R"(["encoder.layers.0.self_attn.q_proj"])");
   const std::string first = test::get_file(path);
   write_lora(path, {a, b, c, d}, LoraLayout::peft, {}, at::kFloat, {});
   CHECK(test::get_file(path) == first);

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <csignal>
 #include <limits>
+#include <stdexcept>
 #include <vector>
 
 #include <ATen/Context.h>
@@ -23,6 +24,7 @@
 
 #include "base/stop.h"
 #include "nn/checkpoint.h"
+#include "nn/conv.h"
 #include "nn/cross_entropy.h"
 #include "nn/document_attention.h"
 #include "nn/kept_products.h"
@@ -196,6 +198,40 @@ TEST_CASE("kept products: backward takes them, changes no bit, and never compute
   }
 }
 
+TEST_CASE("kept attention: backward takes it, and changes no bit") {
+  for (const bool causal : {false, true})
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      CAPTURE(causal);
+      CAPTURE(dtype);
+      std::vector<std::vector<at::Tensor>> gradients;
+      for (const bool keep : {false, true}) {
+        const auto x = test::seeded("x", {2, 9, 16}).to(dtype).requires_grad_(true), w = leaf("w", {16, 16}, 0.5);
+        const auto block = [&](const at::Tensor& input) {
+          const auto q = nn::linear(input, w.to(dtype), {}), k = input * 2;
+          return nn::multi_head_attention(q, k, at::tanh(input), /*heads=*/4, causal) + input;
+        };
+        auto y = nn::checkpoint(block, x, {w}, keep);
+        y = nn::checkpoint(block, y, {w}, keep);
+        y.to(at::kFloat).square().sum().backward();
+        gradients.push_back({y.detach(), x.grad(), w.grad()});
+        CHECK(nn::KeptProducts::current() == nullptr);
+      }
+      for (int i = 0; i < 3; ++i) CHECK(at::equal(gradients[0][i], gradients[1][i]));
+      CHECK(gradients[0][2].abs().max().item<double>() > 0);
+    }
+  // What needs no gradient has none, and what was kept is enough.
+  nn::KeptProducts kept;
+  const auto q = test::seeded("q", {1, 2, 5, 8}), k = test::seeded("k", {1, 2, 7, 8}), v = test::seeded("v", {1, 2, 7, 8});
+  at::Tensor first;
+  {
+    const nn::KeptProducts::Scope scope(kept, nn::KeptProducts::Mode::record);
+    first = kept.attention(q, k, v, false);
+  }
+  const nn::KeptProducts::Scope scope(kept, nn::KeptProducts::Mode::replay);
+  CHECK(at::equal(kept.attention(q * 0, k, v, false), first));
+  CHECK_THROWS_AS(kept.attention(q, k, v, false), std::logic_error);
+}
+
 TEST_CASE("a trained weight's products are computed again, and a frozen one's are left alone outside of a block") {
   const auto x = leaf("x", {4, 3}), w = leaf("w", {3, 3});
   int runs = 0;
@@ -203,7 +239,7 @@ TEST_CASE("a trained weight's products are computed again, and a frozen one's ar
     ++runs;
     return nn::linear(input, w, {});
   };
-  nn::checkpoint(block, x, {w}, /*keep_products=*/true).square().sum().backward();
+  nn::checkpoint(block, x, {w}, /*keep=*/true).square().sum().backward();
   const auto gradient = w.grad().clone();
   w.mutable_grad().reset();
   nn::linear(x, w, {}).square().sum().backward();

@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "support/scratch.h"
+#include "text/clip_tokenizer_files.h"
 #include "text/unicode.h"
 
 #include "support/errors.h"
@@ -51,6 +52,21 @@ TEST_CASE("OpenCLIP's tokenizer pads with an exclamation mark, which is then a t
   const auto open_clip = ClipTokenizer::builtin(true);
   CHECK(open_clip->pad() == 0);
   compare(*open_clip, goldens()["texts"], goldens()["open_clip"]);
+}
+
+TEST_CASE("the built-in vocabulary as a folder's files is read back as it was") {
+  for (const bool zero_pad : {false, true}) {
+    CAPTURE(zero_pad);
+    const test::Scratch scratch;
+    const auto files = text::clip_tokenizer_files(text::builtin_clip_tokenizer(zero_pad));
+    CHECK(files.size() == 4);
+    for (const auto& [name, bytes] : files) test::put_file(scratch.file(name), bytes);
+    const auto read = ClipTokenizer::open(scratch.path());
+    compare(*read, goldens()["texts"], goldens()[zero_pad ? "open_clip" : "clip_l"]);
+    CHECK(read->size() == 49408);
+    CHECK(read->pad() == (zero_pad ? 0 : 49407));
+    CHECK(read->max_length() == 77);
+  }
 }
 
 TEST_CASE("folders: vocab.json with merges.txt, or tokenizer.json with added tokens; unknown characters") {

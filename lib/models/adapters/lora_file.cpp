@@ -64,6 +64,13 @@ std::int64_t most_common_rank(const std::map<std::int64_t, std::int64_t>& counts
       ->first;
 }
 
+/// A module's path by which peft finds it in every version of transformers: paths match from their ends, and later versions have no
+/// `text_model` around CLIP's text encoder.
+std::string_view target_name(std::string_view path) {
+  constexpr std::string_view group = "text_model.";
+  return path.starts_with(group) ? path.substr(group.size()) : path;
+}
+
 /// peft's LoraConfig of each part as one flat object, "unet.r" and so on: what diffusers writes and reads.
 std::string adapter_metadata(const std::vector<LoraModule>& modules) {
   std::map<std::string, std::vector<const LoraModule*>> parts;
@@ -75,8 +82,9 @@ std::string adapter_metadata(const std::vector<LoraModule>& modules) {
     const std::int64_t rank = most_common_rank(counts);
     Json targets = Json::array(), ranks = Json::object();
     for (const LoraModule* module : own) {
-      targets.push_back(module->path);
-      if (module->down.size(0) != rank) ranks[module->path] = module->down.size(0);
+      const std::string name(target_name(module->path));
+      targets.push_back(name);
+      if (module->down.size(0) != rank) ranks[name] = module->down.size(0);
     }
     config[part + ".peft_type"] = "LORA";
     config[part + ".r"] = rank;

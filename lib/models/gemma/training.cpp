@@ -55,7 +55,7 @@ at::Tensor CausalLm::forward(const Documents& documents, const Recompute& recomp
     const auto block = [layer, turned, attend](const at::Tensor& input) {
       return layer->forward(input, turned, attend);
     };
-    x = nn::checkpoint(block, x, nn::trained_tensors(*layer), /*keep_products=*/without_products-- <= 0);
+    x = nn::checkpoint(block, x, nn::trained_tensors(*layer), /*keep=*/without_products-- <= 0);
   }
   return norm_->forward(x);
 }

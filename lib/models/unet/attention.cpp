@@ -6,6 +6,9 @@
 namespace atelier::models::unet {
 namespace {
 
+/// With checkpointing: the finest level of SD 1 (320) takes most of the memory, and its products are computed again in little time.
+constexpr std::int64_t kKeptColumns = 512;
+
 using nn::Group;
 using nn::LayerNorm;
 using nn::Linear;
@@ -115,7 +118,7 @@ at::Tensor Transformer2D::forward(const at::Tensor& x, const at::Tensor& context
       continue;
     }
     const auto work = [block](const std::vector<at::Tensor>& in) { return block->forward(in[0], in[1]); };
-    h = nn::checkpoint(work, std::vector<at::Tensor>{h, context}, nn::trained_tensors(*block));
+    h = nn::checkpoint(work, std::vector<at::Tensor>{h, context}, nn::trained_tensors(*block), nn::Keep::from(kKeptColumns));
   }
   if (linear_out_) h = linear_out_->forward(h);
   h = h.view({b, height, width, c}).permute({0, 3, 1, 2});  // (B, C, H, W), channels last

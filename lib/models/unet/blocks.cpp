@@ -40,9 +40,12 @@ std::shared_ptr<Transformer2D> transformer(const Config& c, const Level& level, 
 
 at::Tensor run(const std::shared_ptr<ResnetBlock2D>& block, const at::Tensor& x, const at::Tensor& time,
                bool checkpointing) {
-  if (!checkpointing) return block->forward(x, time);
+  // Where nothing in it is trained it keeps its input and what its first convolution gives: computing both convolutions again
+  // would save little.
+  const auto trained = checkpointing ? nn::trained_tensors(*block) : std::vector<at::Tensor>();
+  if (trained.empty()) return block->forward(x, time);
   const auto work = [block](const std::vector<at::Tensor>& in) { return block->forward(in[0], in[1]); };
-  return nn::checkpoint(work, std::vector<at::Tensor>{x, time}, nn::trained_tensors(*block));
+  return nn::checkpoint(work, std::vector<at::Tensor>{x, time}, trained);
 }
 
 }  // namespace

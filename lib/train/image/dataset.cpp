@@ -62,9 +62,11 @@ void ImageDataset::make_buckets() {
     list.insert(list.end(), static_cast<std::size_t>(subset.repeats), static_cast<std::uint32_t>(i));
     instances += subset.is_class ? 0 : 1;
   }
-  if (instances == 0)
-    throw Error(ExitCode::data,
-                entries_.empty() ? "no picture can be used" : "there are class pictures only, and none of a subject");
+  if (instances == 0 && !entries_.empty()) throw Error(ExitCode::data, "there are class pictures only, and none of a subject");
+  if (instances == 0) {
+    const std::string reason = report_.findings.empty() ? "" : ": " + report_.findings.front().message;
+    throw Error(ExitCode::data, "no picture can be used" + reason);
+  }
   for (auto& [key, bucket] : found) buckets_.push_back(std::move(bucket));
 }
 

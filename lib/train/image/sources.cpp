@@ -121,6 +121,8 @@ std::vector<SubsetGroup> open_sources(const std::string& data, const SourceDefau
       for (Subset& subset : group.subsets) {
         find_folder(subset.folder, fs::path(data).parent_path());
         find_folder(subset.mask_folder, fs::path(data).parent_path());
+        if (std::error_code ignored; !fs::is_directory(subset.folder, ignored))
+          throw Error(ExitCode::no_input, fmt::format("{}: {}: no such folder", data, subset.folder));
         if (picture_files(subset.folder).empty())
           throw Error(ExitCode::data, fmt::format("{}: no pictures in {}", data, subset.folder));
       }

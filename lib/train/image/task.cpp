@@ -6,6 +6,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
@@ -146,6 +147,25 @@ at::Tensor DiffusionTask::loss(const Batch& batch) {
   const at::Tensor rows = losses(pictures, latents, noise, timesteps);  // (B)
   const at::Tensor weights = at::tensor(pictures.loss_weights, at::kFloat).to(rows.device());
   return (rows * weights).sum();
+}
+
+void DiffusionTask::skip(const Batch& batch) {
+  const auto& pictures = static_cast<const ImageBatch&>(batch);
+  if (pictures.captions.empty()) return;
+  std::vector<std::int64_t> shape;  // of the latents
+  if (pictures.latents.defined()) {
+    shape = pictures.latents.sizes().vec();
+  } else if (pictures.moments.defined()) {
+    shape = pictures.moments.sizes().vec();
+    shape[1] /= 2;
+  } else {
+    const std::int64_t side = networks_.vae->downscale();
+    shape = {pictures.pixels.size(0), networks_.unet->config().in_channels, pictures.pixels.size(2) / side,
+             pictures.pixels.size(3) / side};
+  }
+  if (!pictures.latents.defined()) at::randn(shape, at::kFloat);
+  diffusion_.draw_noise(at::empty(shape, at::kFloat));
+  diffusion_.draw_timesteps(shape[0]);
 }
 
 void DiffusionTask::set_training(bool training) const {

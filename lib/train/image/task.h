@@ -75,6 +75,7 @@ class DiffusionTask final : public Task {
   std::vector<Parameter> parameters() override { return parameters_; }
   std::unique_ptr<Batch> next() override;
   at::Tensor loss(const Batch& batch) override;
+  void skip(const Batch& batch) override;
   base::Json position() const override;
   void seek(const base::Json& position) override;
   std::optional<double> evaluate() override;
