@@ -143,6 +143,7 @@ class Run final : public ImageTrainRun {
   }
   void remove_output() const override { remove_dreambooth_output(options_); }
 
+  bool draws_pictures() const override { return drift_.has_value(); }
   void finish(const pipelines::ImageModel& model, Json& record) override {
     record["class_pictures_drawn"] = class_drawn_;
     record["token"] = token_.json();

@@ -213,11 +213,12 @@ class Run {
     if (!processes_->first()) return 0;
     const std::int64_t step = writes_best() && improved ? result.best_step : result.steps;
     const bool there = result.end == RunResult::End::was_finished && output_is_there(o_);
-    if (!there) {
+    const auto write = [&] {
       train::take_weights(model.parameters, train::Checkpoints(o_.output).path(step));
       if (model.adapter) model.adapter->set_training(false);
       write_output(o_, trainee, model);
-    }
+    };
+    if (!there) train::after_training(write);
     for (const std::string& file : output_files(o_)) o_.common.record->outputs.push_back(file);
     report(model, result, options, data, step);
     return 0;

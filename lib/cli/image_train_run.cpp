@@ -47,7 +47,7 @@ int ImageTrainRun::train() {
   const ImageTrainingResult result = run_training(trainee);
   if (!processes_->first()) return 0;
   const bool there = result.run.end == RunResult::End::was_finished && output_is_there();
-  if (!there) write_output(trainee, result.run.steps);
+  if (!there) train::after_training([&] { write_output(trainee, result.run.steps); });
   o_.common.record->outputs.push_back(o_.output);
   report(trainee, result);
   return 0;
@@ -64,6 +64,7 @@ ImageTrainingResult ImageTrainRun::run_training(ImageTrainee& trainee) {
        .cache_folder = cache_folder(),
        .sample_width = size().width,
        .sample_height = size().height,
+       .draws_pictures = draws_pictures(),
        .settings = settings(),
        .write_checkpoint = [&](const std::string& folder) { write_checkpoint(folder, trainee); }});
 }

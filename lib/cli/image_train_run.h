@@ -38,6 +38,8 @@ class ImageTrainRun {
   /// The weights are loaded, nothing is trained yet. Sets data_ where look_at_data has not. The first process is through with it
   /// before the others begin.
   virtual void prepare(const pipelines::ImageModel& /*model*/) {}
+  /// Whether finish() draws pictures with the model.
+  virtual bool draws_pictures() const { return false; }
   /// What must be equal for a resume, besides what both tools have: {"tool": ...} at least.
   virtual base::Json settings() const = 0;
   /// Adds the tool's own files to a checkpoint's folder.

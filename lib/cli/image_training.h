@@ -23,6 +23,7 @@ struct ImageTraining {
   std::uint64_t seed = 0;
   std::string cache_folder;         ///< where latents and embeddings of captions are kept; "": they are not
   std::int64_t sample_width = 512, sample_height = 512;
+  bool draws_pictures = false;      ///< afterwards, with the trained model: it stays whole
   base::Json settings;              ///< what must be equal for a resume besides model, data and image_train_settings
   /// Adds the tool's own files to a checkpoint that is being written; may be empty.
   std::function<void(const std::string& folder)> write_checkpoint;

@@ -61,6 +61,10 @@ at::Tensor Module::register_parameter(const std::string& name, at::Tensor parame
 
 at::Tensor placeholder(at::IntArrayRef shape) { return at::empty({}).expand(shape); }
 
+void drop_parameters(Module& module) {
+  for (auto& entry : module.named_parameters()) entry.value().set_data(placeholder(entry.value().sizes()));
+}
+
 void load_parameters(Module& module, io::WeightSource& source, const NameMap& names, at::ScalarType dtype,
                      at::Device device, const LoadOne& load_one) {
   std::string first_missing;

@@ -114,6 +114,9 @@ struct NameMap {
 /// Called for a parameter of the module tree and its checkpoint's name; true where it has seen to the tensor itself.
 using LoadOne = std::function<bool(const std::string& name, const std::string& stored)>;
 
+/// Lets go of the memory of all parameters, which keep their shapes: the module cannot compute any more.
+void drop_parameters(Module& module);
+
 /// Fills every parameter of the tree from the checkpoint. Error(data) where one is missing (all missing ones are counted,
 /// the first is named) or has another shape. Looks at the stop flag between tensors.
 void load_parameters(Module& module, io::WeightSource& source, const NameMap& names, at::ScalarType dtype,

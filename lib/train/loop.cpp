@@ -517,4 +517,13 @@ RunResult train(Task& task, const LoopOptions& options) {
   return Run(task, options).run();
 }
 
+void after_training(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const base::Stopped& stopped) {
+    throw base::Stopped(ExitCode::resumable, fmt::format("{} after the last step", stopped.what()),
+                        "the same command writes what was trained");
+  }
+}
+
 }  // namespace atelier::train

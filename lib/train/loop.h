@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -110,5 +111,9 @@ std::string_view end_name(RunResult::End end);
 /// - A run folder with checkpoints and resume "never": Error(cannot_create) unless `overwrite`. Settings that differ
 ///   from the checkpoint's: Error(usage) naming the key.
 RunResult train(Task& task, const LoopOptions& options);
+
+/// Does what comes after a training whose last state is saved: writing what it made. base::Stopped becomes resumable, as the same command
+/// goes on there.
+void after_training(const std::function<void()>& work);
 
 }  // namespace atelier::train

@@ -122,6 +122,24 @@ TEST_CASE("DoRA, caches and samples; the picture with the file is the last sampl
   CHECK(std::any_of(names.begin(), names.end(), [](const auto& n) { return n.ends_with(".dora_scale"); }));
 }
 
+TEST_CASE("with everything cached the other networks are let go, and training is the same") {
+  const Pictures p;
+  p.folder.write("prompts.txt", "a cat\n");
+  const std::vector<std::string> flags = {"--steps", "6", "--cache-latents", "--flip", "--caption-dropout", "0.4"};
+  auto held = flags;  // samples need them
+  held.insert(held.end(), {"--sample-prompts", p.file("prompts.txt"), "--sample-every", "6"});
+  REQUIRE(train("sdxl", p.args("alone.safetensors", flags)).code == 0);
+  REQUIRE(train("sdxl", p.args("held.safetensors", held)).code == 0);
+  const auto losses = [&](const std::string& name) {
+    std::vector<double> all;
+    for (const Json& line : json_lines(p.folder.read(name + ".run/metrics.jsonl")))
+      if (line.contains("loss")) all.push_back(line["loss"]);
+    return all;
+  };
+  CHECK(losses("alone").size() == 6);
+  CHECK(losses("alone") == losses("held"));
+}
+
 TEST_CASE("textual inversion: a file that prompts can name") {
   const Pictures p;
   for (const std::string model : {"sd15", "sdxl"}) {

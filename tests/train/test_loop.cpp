@@ -547,3 +547,13 @@ TEST_CASE("what cannot be trained is refused") {
   CHECK(error_of(ExitCode::interrupted, [&] { train::train(network, options); }) != "(no error)");
   base::clear_stop();
 }
+
+TEST_CASE("a stop after the last step leaves something to go on with") {
+  base::request_stop(SIGTERM);
+  const auto message = error_of(ExitCode::resumable, [] { train::after_training(base::throw_if_stopped); });
+  base::clear_stop();
+  CHECK(test::contains(message, "SIGTERM after the last step"));
+  int done = 0;
+  train::after_training([&] { ++done; });
+  CHECK(done == 1);
+}

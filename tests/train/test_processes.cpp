@@ -2,11 +2,15 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include <arpa/inet.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -118,6 +122,34 @@ TEST_CASE("an older run's meeting file does not keep them apart; who does not co
     CHECK(test::contains(error,
                          rank == 0 ? "0 of the 1 other processes have come" : "the process of rank 0 has not come"));
   }
+}
+
+TEST_CASE("who does not know the run's word is sent away, and keeps nobody from coming") {
+  const test::Scratch scratch;
+  const auto wait_for = [](const std::string& path) {
+    for (int i = 0; i < 1000 && !std::filesystem::exists(path); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  };
+  const auto codes = together(3, [&](const Launch& launch) {
+    if (launch.rank == 1) wait_for(scratch.file("stranger"));
+    const Launch own{.rank = launch.rank, .size = 2, .one_machine = true, .key = "test"};
+    if (launch.rank < 2) return Processes(own, scratch.path(), 20).size() == 2 ? 0 : 11;
+    wait_for(scratch.file(".meeting-test"));
+    std::string host;
+    int port = 0;
+    std::ifstream(scratch.file(".meeting-test")) >> host >> port;
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return 12;
+    const std::string said = std::string(32, 'x') + std::string("\1\0\0\0", 4);  // "I am rank 1"
+    if (::send(fd, said.data(), said.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(said.size())) return 13;
+    test::put_file(scratch.file("stranger"), "x");
+    char heard = 0;
+    return ::recv(fd, &heard, 1, 0) > 0 ? 14 : 0;
+  });
+  CHECK(codes == std::vector<int>{0, 0, 0});
 }
 
 TEST_CASE("where one has ended the others end, too: with an error, or as they were told to") {
