@@ -33,7 +33,7 @@ def arguments(argv):
     p.add_argument("--rank", type=int, default=16)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--build", default=os.path.join(ROOT, "build", "release"))
-    p.add_argument("--record", help="figures, one a line (default: docs/train-images.jsonl; with --small or --model in .cache/bench)")
+    p.add_argument("--record", help="figures, one a line (default: docs/train-images-bench.jsonl; with --small or --model in .cache/bench)")
     p.add_argument("--report", help="the table drawn from them (default: the record's name with .md)")
     p.add_argument("--fresh", action="store_true", help="forget what the record has of these rows")
     p.add_argument("--report-only", action="store_true", help="measure nothing")
@@ -45,7 +45,7 @@ def arguments(argv):
     shape = "tiny" if a.small else "sd15"
     a.side = a.side or random_sd.SHAPES[shape]["side"]
     name = "train-small" if a.small else "train-" + os.path.basename(os.path.normpath(a.model)) if a.model else None
-    a.record = a.record or (os.path.join(CACHE, name + ".jsonl") if name else os.path.join(ROOT, "docs", "train-images.jsonl"))
+    a.record = a.record or (os.path.join(CACHE, name + ".jsonl") if name else os.path.join(ROOT, "docs", "train-images-bench.jsonl"))
     a.report = a.report or os.path.splitext(a.record)[0] + ".md"
     if not a.model:
         a.model = os.path.join(CACHE, shape)
