@@ -106,7 +106,7 @@ class Run {
   int go() {
     check_flags(options_);
     check_job(options_);
-    files_ = open_text_files(options_.common, options_.adapters);
+    files_ = open_text_files(options_.common, options_.adapters, options_.quantize);
     variant_ = variant_of(options_.variants, files_);
     if (options_.common.plan || options_.common.max_ram_bytes()) {
       const Plan plan = make_plan();
