@@ -43,19 +43,21 @@ kernels::Type type_of(at::ScalarType dtype) {
 
 /// x in 8 bits. The memory is one tensor each, so that nothing is kept between products.
 struct Activations {
-  at::Tensor codes, scales, sums;
+  at::Tensor codes, scales, sums, starts;
   kernels::PackedActivations view;
 
   Activations(const at::Tensor& x, std::int64_t rows, const PackedShape& shape) {
     const std::int64_t groups = shape.groups();
     codes = at::empty({rows, groups * shape.group}, at::kChar);
     scales = at::empty({rows, groups}, at::kFloat);
-    sums = at::empty({rows, groups}, at::kInt);
+    sums = at::empty({rows, groups}, at::kFloat);
+    starts = at::empty({rows, groups}, at::kInt);
     view = {.group = shape.group,
             .groups = groups,
             .codes = codes.mutable_data_ptr<std::int8_t>(),
             .scales = scales.mutable_data_ptr<float>(),
-            .sums = sums.mutable_data_ptr<std::int32_t>()};
+            .sums = sums.mutable_data_ptr<float>(),
+            .starts = starts.mutable_data_ptr<std::int32_t>()};
     parallel(rows, 2 * shape.in, [&](std::int64_t begin, std::int64_t end) {
       kernels::quantised_table().quantise_activations(kernel_type(x), x.const_data_ptr(), shape.in, view, begin, end);
     });

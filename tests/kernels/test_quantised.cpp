@@ -61,11 +61,11 @@ struct Packed {
   std::vector<std::uint8_t> codes, scales;
   std::vector<float> units;
 
-  explicit Packed(const PackedShape& s)
+  explicit Packed(const PackedShape& s, std::uint8_t before = 0xAA)
       : shape(s),
-        codes(static_cast<std::size_t>(s.blocks() * s.groups() * s.group_bytes()), 0xAA),
-        scales(static_cast<std::size_t>(s.blocks() * s.groups() * s.scale_bytes()), 0xAA),
-        units(static_cast<std::size_t>(s.blocks() * s.units()), 99.0F) {}
+        codes(static_cast<std::size_t>(s.blocks() * s.groups() * s.group_bytes()), before),
+        scales(static_cast<std::size_t>(s.blocks() * s.groups() * s.scale_bytes()), before),
+        units(static_cast<std::size_t>(s.blocks() * s.units()), before) {}
   PackedMatrix view() const { return {shape, codes.data(), scales.data(), units.data()}; }
   bool operator==(const Packed& other) const {
     return codes == other.codes && scales == other.scales && same_bits(units, other.units);
@@ -73,8 +73,8 @@ struct Packed {
 };
 
 Packed pack(const QuantisedTable& table, const PackedShape& shape, const std::vector<float>& w,
-            const float* importance = nullptr) {
-  Packed packed(shape);
+            const float* importance = nullptr, std::uint8_t before = 0xAA) {
+  Packed packed(shape, before);
   std::vector<float> scratch(static_cast<std::size_t>(2 * shape.groups() + shape.group));
   table.pack({.shape = shape,
               .type = Type::float32,
@@ -96,15 +96,16 @@ std::vector<float> unpack(const QuantisedTable& table, const Packed& packed) {
 
 struct Activations {
   std::vector<std::int8_t> codes;
-  std::vector<float> scales;
-  std::vector<std::int32_t> sums;
+  std::vector<float> scales, sums;
+  std::vector<std::int32_t> starts;
   PackedActivations view;
 
   Activations(const QuantisedTable& table, const PackedShape& s, const std::vector<float>& x, std::int64_t rows)
       : codes(static_cast<std::size_t>(rows * s.groups() * s.group)),
         scales(static_cast<std::size_t>(rows * s.groups())),
         sums(scales.size()),
-        view{s.group, s.groups(), codes.data(), scales.data(), sums.data()} {
+        starts(scales.size()),
+        view{s.group, s.groups(), codes.data(), scales.data(), sums.data(), starts.data()} {
     table.quantise_activations(Type::float32, x.data(), s.in, view, 0, rows);
   }
 };
@@ -152,10 +153,12 @@ TEST_CASE("packing, reading back, activations and products: every table has the 
       CAPTURE(shape.out);
       CAPTURE(shape.in);
       CHECK(pack(*table, shape, w) == expected);
+      CHECK(pack(*table, shape, w, nullptr, 0x55) == expected);  // nothing is left as the memory was
       CHECK(same_bits(unpack(*table, expected), dense));
       const Activations own(*table, shape, x, rows);
       CHECK(own.codes == activations.codes);
-      CHECK(own.sums == activations.sums);
+      CHECK(own.starts == activations.starts);
+      CHECK(same_bits(own.sums, activations.sums));
       CHECK(same_bits(own.scales, activations.scales));
       CHECK(same_bits(product(*table, expected, x, rows, bias), y));
     }

@@ -47,9 +47,10 @@ struct PackedMatrix {
 /// Rows of activations in 8 bits: x = scale * code.
 struct PackedActivations {
   std::int64_t group, groups;
-  std::int8_t* codes;  ///< (rows, groups * group), -127..127; 0 beyond the row's end
-  float* scales;       ///< (rows, groups); NaN where a number of the group is not finite
-  std::int32_t* sums;  ///< (rows, groups) of the codes
+  std::int8_t* codes;    ///< (rows, groups * group), -127..127; 0 beyond the row's end
+  float* scales;         ///< (rows, groups); NaN where a number of the group is not finite
+  float* sums;           ///< (rows, groups): scale times the sum of the codes, by which the lowest values of 4 bits count
+  std::int32_t* starts;  ///< (rows, groups): -128 times that sum, where products with 8-bit codes that are unsigned begin
 };
 
 /// y = x w^T (+ bias), x quantised before; y: (rows, out), f32 where `y_f32`, else `type`.

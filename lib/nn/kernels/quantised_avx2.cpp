@@ -38,7 +38,7 @@ struct QuantisedAvx2 {
     return {_mm256_and_si256(a.lower, mask), _mm256_and_si256(a.upper, mask)};
   }
   static line high_halves(line a) { return low_halves({_mm256_srli_epi16(a.lower, 4), _mm256_srli_epi16(a.upper, 4)}); }
-  static ints start(std::int32_t) { return start4(); }
+  static ints start(const std::int32_t*) { return start4(); }
   static ints start4() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
   static ints multiply_add8(line w, const std::int8_t* x, ints sum) {
     const __m256i xs = four(x);

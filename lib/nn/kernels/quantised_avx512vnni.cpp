@@ -13,19 +13,19 @@ struct Vnni {
   using line = __m512i;
   static constexpr std::int64_t tile = 8;
 
-  static __m512i four(const std::int8_t* x) {
-    std::int32_t bits;
-    __builtin_memcpy(&bits, x, 4);
-    return _mm512_set1_epi32(bits);
+  /// Four bytes of x times those of each lane of w. As assembly, for gcc 12 takes a register and an instruction more to broadcast.
+  static ints dot(line w, const std::int8_t* x, ints sum) {
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const std::int8_t(*)[4]>(x)));
+    return sum;
   }
   static line load(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
   static line low_halves(line a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
   static line high_halves(line a) { return low_halves(_mm512_srli_epi16(a, 4)); }
   /// The codes are unsigned: 128 for each is taken off beforehand.
-  static ints start(std::int32_t sum) { return _mm512_set1_epi32(-128 * sum); }
+  static ints start(const std::int32_t* first) { return _mm512_set1_epi32(*first); }
   static ints start4() { return _mm512_setzero_si512(); }
-  static ints multiply_add8(line w, const std::int8_t* x, ints sum) { return _mm512_dpbusd_epi32(sum, w, four(x)); }
-  static ints multiply_add4(line w, const std::int8_t* x, ints sum) { return _mm512_dpbusd_epi32(sum, w, four(x)); }
+  static ints multiply_add8(line w, const std::int8_t* x, ints sum) { return dot(w, x, sum); }
+  static ints multiply_add4(line w, const std::int8_t* x, ints sum) { return dot(w, x, sum); }
   static floats to_floats(ints a) { return _mm512_cvtepi32_ps(a); }
   static floats zero() { return _mm512_setzero_ps(); }
   static floats set1(float x) { return _mm512_set1_ps(x); }

@@ -5,9 +5,9 @@
 // the same for every compiler that vectorises it.
 //
 // Q supplies: `ints` (16 i32), `floats` (16 f32), `line` (64 bytes), `tile` = most rows of activations at once; load(const u8*),
-// low_halves(line), high_halves(line) of its bytes, start(sum) = where the sum of a group of 8-bit weights begins, so that
-// multiply_add8(line, const i8* x, ints) over the group gives sum (code - 128) x, and start4(), multiply_add4 likewise for
-// sum code x; to_floats(ints), zero(), set1(float), add, mul, widen_u8(const u8*), widen_i8(const u8*), load_floats, store.
+// low_halves(line), high_halves(line) of its bytes, start(const i32* of PackedActivations::starts) = where the sum of a group of
+// 8-bit weights begins, so that multiply_add8(line, const i8* x, ints) over the group gives sum (code - 128) x, and start4(),
+// multiply_add4 likewise for sum code x; to_floats(ints), zero(), set1(float), add, mul, widen_u8(const u8*), widen_i8(const u8*), load_floats, store.
 
 #include "nn/kernels/impl.h"
 #include "nn/kernels/quantised.h"
@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::int64_t line_bytes = 64;
 constexpr std::int64_t codes_ahead = 2048, scales_ahead = 512;  ///< prefetched
+constexpr std::int64_t cached_rows = 64, cached_codes = 256 << 10;          ///< rows, and bytes of weights, for the second cache
 
 inline std::uint32_t magnitude_bits(float x) {
   std::uint32_t bits;
@@ -80,53 +81,71 @@ inline void quantise_activations_typed(const T* x, std::int64_t in, const Packed
         codes[i] = static_cast<std::int8_t>(code);
         sum += code;
       }
-      a.sums[row * a.groups + g] = sum;
-      a.scales[row * a.groups + g] = !finite ? of_bits(0x7fc00000U) : largest > smallest ? largest / 127.0F : 0.0F;
+      const float scale = !finite ? of_bits(0x7fc00000U) : largest > smallest ? largest / 127.0F : 0.0F;
+      a.scales[row * a.groups + g] = scale;
+      a.sums[row * a.groups + g] = scale * static_cast<float>(sum);
+      a.starts[row * a.groups + g] = -128 * sum;
     }
+}
+
+/// B rows of activations, `stride` apart, times the 16 rows of a block over 32 columns.
+template <class Q, int Bits, int B>
+inline void packed_columns(const std::uint8_t* codes, const std::int8_t* x, std::int64_t stride, typename Q::ints (&sum)[B]) {
+  const std::int8_t* rows[B];
+#pragma GCC unroll 8
+  for (int b = 0; b < B; ++b) {
+    rows[b] = x + b * stride;
+    asm("" : "+r"(rows[b]));  // one register each: gcc would keep a sum for every place in memory
+  }
+#pragma GCC unroll 8
+  for (int l = 0; l < Bits; ++l) {  // a line has 4 columns of 8 bits, or 8 of 4
+    __builtin_prefetch(codes + l * line_bytes + codes_ahead);
+    const auto line = Q::load(codes + l * line_bytes);
+    if constexpr (Bits == 8) {
+      for (int b = 0; b < B; ++b) sum[b] = Q::multiply_add8(line, rows[b] + 4 * l, sum[b]);
+    } else {
+      const auto low = Q::low_halves(line), high = Q::high_halves(line);
+      for (int b = 0; b < B; ++b) sum[b] = Q::multiply_add4(low, rows[b] + 8 * l, sum[b]);
+      for (int b = 0; b < B; ++b) sum[b] = Q::multiply_add4(high, rows[b] + 8 * l + 4, sum[b]);
+    }
+  }
 }
 
 /// B rows of activations times the 16 rows of a block.
 template <class Q, int Bits, int B>
 inline void packed_tile(const PackedLinearArgs& a, std::int64_t block, std::int64_t row, float (&y)[B][packed_rows]) {
   const PackedShape& s = a.w.shape;
-  const std::int64_t groups = s.groups(), bytes = s.group_bytes(), columns = groups * s.group;
-  const std::uint8_t* codes = a.w.codes + block * groups * bytes;
+  const std::int64_t groups = s.groups(), columns = groups * s.group;
+  const std::uint8_t* codes = a.w.codes + block * groups * s.group_bytes();
   const std::uint8_t* scales = a.w.scales + block * groups * s.scale_bytes();
   const std::int8_t* x = a.x.codes + row * columns;
   typename Q::floats total[B], lows[B];
+#pragma GCC unroll 8
   for (int b = 0; b < B; ++b) total[b] = lows[b] = Q::zero();
   for (std::int64_t g = 0; g < groups; ++g) {
-    const float* x_scale = a.x.scales + row * groups + g;
-    const std::int32_t* x_sum = a.x.sums + row * groups + g;
+    const std::int64_t at = row * groups + g;  // in what there is for each row and group
     typename Q::ints sum[B];
-    for (int b = 0; b < B; ++b) sum[b] = Bits == 8 ? Q::start(x_sum[b * groups]) : Q::start4();
-    for (std::int64_t at = 0; at < bytes; at += line_bytes) {
-      __builtin_prefetch(codes + at + codes_ahead);
-      const auto line = Q::load(codes + at);
-      if constexpr (Bits == 8) {
-        for (int b = 0; b < B; ++b) sum[b] = Q::multiply_add8(line, x + b * columns + at / 16, sum[b]);
-      } else {
-        const auto low = Q::low_halves(line), high = Q::high_halves(line);
-        for (int b = 0; b < B; ++b) {
-          sum[b] = Q::multiply_add4(low, x + b * columns + at / 8, sum[b]);
-          sum[b] = Q::multiply_add4(high, x + b * columns + at / 8 + 4, sum[b]);
-        }
-      }
+#pragma GCC unroll 8
+    for (int b = 0; b < B; ++b) sum[b] = Bits == 8 ? Q::start(a.x.starts + at + b * groups) : Q::start4();
+    for (std::int64_t k = 0; k < s.group; k += 32) {
+      packed_columns<Q, Bits, B>(codes, x, columns, sum);
+      codes += Bits * line_bytes;
+      x += 32;
     }
     __builtin_prefetch(scales + scales_ahead);
     const auto scale = Q::widen_u8(scales);
+#pragma GCC unroll 8
     for (int b = 0; b < B; ++b)
-      total[b] = Q::add(total[b], Q::mul(Q::to_floats(sum[b]), Q::mul(scale, Q::set1(x_scale[b * groups]))));
+      total[b] = Q::add(total[b], Q::mul(Q::to_floats(sum[b]), Q::mul(scale, Q::set1(a.x.scales[at + b * groups]))));
     if constexpr (Bits == 4) {
       const auto low = Q::widen_i8(scales + packed_rows);
-      for (int b = 0; b < B; ++b)
-        lows[b] = Q::add(lows[b], Q::mul(low, Q::set1(x_scale[b * groups] * static_cast<float>(x_sum[b * groups]))));
+  #pragma GCC unroll 8
+    for (int b = 0; b < B; ++b) lows[b] = Q::add(lows[b], Q::mul(low, Q::set1(a.x.sums[at + b * groups])));
     }
-    codes += bytes;
     scales += s.scale_bytes();
-    x += s.group;
   }
   const float* units = a.w.units + block * s.units();
+#pragma GCC unroll 8
   for (int b = 0; b < B; ++b) {
     auto sum = Q::mul(total[b], Q::load_floats(units));
     if constexpr (Bits == 4) sum = Q::add(sum, Q::mul(lows[b], Q::load_floats(units + packed_rows)));
@@ -160,24 +179,33 @@ inline void packed_rows_of(const PackedLinearArgs& a, std::int64_t block, std::i
   }
 }
 
-/// What is left of the rows after whole tiles: halves of a tile, down to one row.
+/// What is left of the rows before `end` after whole tiles: halves of a tile, down to one row.
 template <class Q, int Bits, int B>
-inline void packed_rest(const PackedLinearArgs& a, std::int64_t block, std::int64_t row) {
+inline void packed_rest(const PackedLinearArgs& a, std::int64_t block, std::int64_t row, std::int64_t end) {
   if constexpr (B > 0) {
-    if (a.rows - row >= B) {
+    if (end - row >= B) {
       packed_rows_of<Q, Bits, B>(a, block, row);
       row += B;
     }
-    packed_rest<Q, Bits, B / 2>(a, block, row);
+    packed_rest<Q, Bits, B / 2>(a, block, row, end);
   }
 }
 
+/// Many rows of activations are taken a few at a time against some blocks of the weights, so that both stay in a core's own cache.
 template <class Q, int Bits>
 inline void packed_blocks(const PackedLinearArgs& a, std::int64_t begin, std::int64_t end) {
-  for (std::int64_t block = begin; block < end; ++block) {
-    std::int64_t row = 0;
-    for (; row + Q::tile <= a.rows; row += Q::tile) packed_rows_of<Q, Bits, Q::tile>(a, block, row);
-    packed_rest<Q, Bits, Q::tile / 2>(a, block, row);
+  const std::int64_t bytes = a.w.shape.groups() * a.w.shape.group_bytes();
+  const std::int64_t blocks = cached_codes > bytes ? cached_codes / bytes : 1;
+  for (std::int64_t first = begin; first < end; first += blocks) {
+    const std::int64_t last = first + blocks < end ? first + blocks : end;
+    for (std::int64_t low = 0; low < a.rows; low += cached_rows) {
+      const std::int64_t high = low + cached_rows < a.rows ? low + cached_rows : a.rows;
+      for (std::int64_t block = first; block < last; ++block) {
+        std::int64_t row = low;
+        for (; row + Q::tile <= high; row += Q::tile) packed_rows_of<Q, Bits, Q::tile>(a, block, row);
+        packed_rest<Q, Bits, Q::tile / 2>(a, block, row, high);
+      }
+    }
   }
 }
 

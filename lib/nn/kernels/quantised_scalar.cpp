@@ -37,7 +37,7 @@ struct Plain {
     for (int i = 0; i < 64; ++i) r.v[i] = a.v[i] >> 4;
     return r;
   }
-  static ints start(std::int32_t) { return start4(); }
+  static ints start(const std::int32_t*) { return start4(); }
   static ints start4() {
     ints r;
     for (int i = 0; i < 16; ++i) r.v[i] = 0;
