@@ -59,10 +59,12 @@ void define_chat_flags(CLI::App& app, ChatOptions& o) {
   add_conversation_flags(app, o);
   add_generation_flags(app, o.generation);
   add_variant_flags(app, o.variants);
+  add_decoding_flags(app, o.decoding);
 }
 
 JobRules chat_job_rules() {
-  return {.whole_run = {"adapter", "load", "history", "no-history", "status", "variant", "safety-model"},
+  return {.whole_run = {"adapter", "load", "history", "no-history", "status", "variant", "safety-model", "draft",
+                        "kv-cache"},
           .json = {"tools", "messages"}};
 }
 

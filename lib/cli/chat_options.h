@@ -14,6 +14,7 @@ struct ChatOptions {
   CommonOptions common;
   GenerationFlags generation;
   VariantFlags variants;
+  DecodingFlags decoding;
   std::vector<std::string> adapters;  ///< DIR[:SCALE]
   std::string system, messages, load, history;
   bool special = false, status = false, no_history = false;

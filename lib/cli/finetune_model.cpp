@@ -31,7 +31,15 @@ using train::Precision;
 TextModelFiles open_files(const FinetuneOptions& options, const std::string& dtype) {
   CommonOptions common = options.common;
   common.dtype = dtype;
-  if (options.init != "random") return open_text_files(common);
+  if (options.init != "random") {
+    TextModelFiles files = open_text_files(common);
+    if (files.gguf && (options.method == "full" || options.merge))
+      throw Error(ExitCode::usage,
+                  fmt::format("{}: a model folder cannot be made of a GGUF file",
+                              options.method == "full" ? "--method full" : "--merge"),
+                  "--method lora trains an adapter for it");
+    return files;
+  }
   const std::string path = model_or_default(common.model);
   pipelines::set_threads(common.threads);
   TextModelFiles files = TextModelFiles::open_untrained(path, {common.device, common.dtype});

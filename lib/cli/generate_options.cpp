@@ -106,6 +106,7 @@ void define_generate_flags(CLI::App& app, GenerateOptions& o) {
   add_constraint_flags(app, o.constraint);
   add_variant_flags(app, o.variants);
   add_prompt_cache_flags(app, o.prompt_cache);
+  add_decoding_flags(app, o.decoding);
   add_output_flags(app, o);
   const std::string group = "Batches";
   app.add_option("--count", o.count, "Candidates for each prompt; candidate i uses seed N+i")
@@ -124,8 +125,11 @@ void define_generate_flags(CLI::App& app, GenerateOptions& o) {
       ->group(group);
 }
 
-JobRules generate_job_rules() { return {.whole_run = {"adapter", "output", "batch-size", "no-stream", "variant", "safety-model", "prompt-cache", "prompt-cache-size"},
-          .json = {"tools", "json-schema"}}; }
+JobRules generate_job_rules() {
+  return {.whole_run = {"adapter", "output", "batch-size", "no-stream", "variant", "safety-model", "prompt-cache",
+                        "prompt-cache-size", "draft", "kv-cache"},
+          .json = {"tools", "json-schema"}};
+}
 
 pipelines::PromptOptions prompt_options(const GenerateOptions& o) {
   using pipelines::PromptMode;

@@ -7,6 +7,7 @@
 
 #include "cli/common.h"
 #include "cli/constraint_options.h"
+#include "cli/decoding_options.h"
 #include "cli/jobs.h"
 #include "cli/variant_options.h"
 #include "pipelines/prompt.h"
@@ -37,6 +38,7 @@ struct GenerateOptions {
   ConstraintFlags constraint;
   VariantFlags variants;
   PromptCacheFlags prompt_cache;
+  DecodingFlags decoding;
   std::vector<std::string> adapters;  ///< DIR[:SCALE]
   std::optional<std::string> prompt;
   std::string file, system, output;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,8 +17,8 @@ void add_adapter_flag(CLI::App& app, std::vector<std::string>& adapters);
 /// --manifest. Error(usage), Error(no_input), Error(data) for an adapter that cannot be used, whatever the model.
 pipelines::TextModelFiles open_text_files(const CommonOptions& options, const std::vector<std::string>& adapters = {});
 
-/// What a run of `batch` sequences of `positions` tokens needs.
+/// What a run of `batch` sequences of `positions` tokens needs, with that of a draft model beside it.
 Plan text_plan(const CommonOptions& options, const pipelines::TextModelFiles& files, std::int64_t positions,
-               std::int64_t batch);
+               std::int64_t batch, const std::optional<pipelines::TextModelFiles>& draft = std::nullopt);
 
 }  // namespace atelier::cli

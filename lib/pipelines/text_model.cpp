@@ -14,10 +14,12 @@
 #include "base/error.h"
 #include "base/sha256.h"
 #include "models/adapters/peft.h"
+#include "models/gemma/gguf.h"
 #include "models/gemma/names.h"
 #include "nn/kernels/kernels.h"
 #include "nn/nf4.h"
 #include "pipelines/generation.h"
+#include "text/gguf_tokenizer.h"
 
 namespace atelier::pipelines {
 namespace {
@@ -56,17 +58,23 @@ TextModelFiles open_config(const std::string& path, const Placement& placement) 
   TextModelFiles files;
   std::error_code ignored;
   if (!fs::exists(path, ignored)) throw Error(ExitCode::no_input, fmt::format("{}: no such file or folder", path));
+  files.device = resolve_device(placement.device);
   const bool is_folder = fs::is_directory(path, ignored);
   files.folder = is_folder ? path : fs::path(path).parent_path().string();
   if (files.folder.empty()) files.folder = ".";
+  if (io::is_gguf(path)) {
+    files.gguf = io::GgufFile::open(path);
+    files.config_json = models::gemma::config_from_gguf(files.gguf->header, path);
+    files.config = models::gemma::parse_config(files.config_json, path);
+    return files;
+  }
   const std::string config_path = files.folder + "/config.json";
   if (!fs::exists(config_path, ignored))
-    throw Error(
-        ExitCode::no_input, fmt::format("{}: no config.json", files.folder),
-        "--model wants a Hugging Face folder, or a .safetensors file with config.json and the tokenizer beside it");
+    throw Error(ExitCode::no_input, fmt::format("{}: no config.json", files.folder),
+                "--model wants a Hugging Face folder, a .safetensors file with config.json and the tokenizer beside "
+                "it, or a GGUF file");
   files.config_json = base::read_json_file(config_path);
   files.config = models::gemma::parse_config(files.config_json, config_path);
-  files.device = resolve_device(placement.device);
   return files;
 }
 
@@ -78,10 +86,11 @@ std::shared_ptr<TextModel> without_weights(const TextModelFiles& files) {
   model->tokenizer = parts.tokenizer;
   model->chat_template = parts.chat_template;
   model->instruction_tuned = parts.instruction_tuned;
-  model->stop_ids = models::gemma::read_stop_ids(files.folder, files.config_json);
+  model->stop_ids = models::gemma::read_stop_ids(files.gguf ? "" : files.folder, files.config_json);
   model->bos = model->tokenizer->bos();
   model->context = files.config.max_positions;
   model->network = std::make_shared<CausalLm>(files.config);
+  model->network->set_cache_format(files.cache);
   return model;
 }
 
@@ -103,7 +112,7 @@ at::Device resolve_device(const std::string& name) {
 
 TextModelFiles TextModelFiles::open(const std::string& path, const Placement& placement) {
   TextModelFiles files = open_config(path, placement);
-  files.weights = io::WeightSource::open(path);
+  files.weights = files.gguf ? models::gemma::gguf_weights(files.gguf) : io::WeightSource::open(path);
   files.dtype = resolve_dtype(
       placement.dtype, checkpoint_dtype(*files.weights, Names(*files.weights, files.config.tied_head)), files.device);
   return files;
@@ -115,10 +124,24 @@ TextModelFiles TextModelFiles::open_untrained(const std::string& folder, const P
   return files;
 }
 
+std::shared_ptr<const text::Tokenizer> TextModelFiles::open_tokenizer() const {
+  if (!gguf) return text::Tokenizer::open(folder);
+  auto tokenizer = text::tokenizer_from_gguf(gguf->header, gguf->file->path());
+  if (tokenizer->size() > config.vocab_size)
+    throw Error(ExitCode::data, fmt::format("{}: {} tokens for {} rows of token_embd.weight", gguf->file->path(),
+                                            tokenizer->size(), config.vocab_size));
+  return tokenizer;
+}
+
+std::shared_ptr<const text::ChatTemplate> TextModelFiles::own_template() const {
+  return gguf ? text::chat_template_from_gguf(gguf->header, gguf->file->path())
+              : text::ChatTemplate::from_folder(folder);
+}
+
 TextParts TextParts::open(const TextModelFiles& files) {
   TextParts parts;
-  parts.tokenizer = text::Tokenizer::open(files.folder);
-  parts.chat_template = text::ChatTemplate::from_folder(files.folder);
+  parts.tokenizer = files.open_tokenizer();
+  parts.chat_template = files.own_template();
   parts.instruction_tuned = parts.chat_template != nullptr;
   if (!parts.chat_template)
     parts.chat_template = text::ChatTemplate::builtin(builtin_template(files.config.generation));
@@ -195,7 +218,7 @@ MemoryPlan plan_memory(const TextModelFiles& files, std::int64_t positions, std:
   plan.weight_bytes = c.parameters() * element;
   for (const TextAdapter& adapter : files.adapters)
     plan.weight_bytes += models::adapters::peft_bytes(network, adapter.folder);
-  plan.cache_bytes = batch * models::gemma::cache_bytes(c, positions, element);
+  plan.cache_bytes = batch * models::gemma::cache_bytes(c, positions, files.dtype, files.cache);
   // One chunk of a prompt through the widest places: gate and up, scores of one block in f32, and the logits of a step.
   const std::int64_t chunk = std::min(positions, prefill_chunk);
   plan.activation_bytes = chunk * (2 * c.intermediate_size + 4 * c.hidden_size + 2 * c.heads * c.head_dim) * element +
