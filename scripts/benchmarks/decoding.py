@@ -27,6 +27,8 @@ def arguments(argv):
     p.add_argument("--tokens", type=int, default=24, help="tokens to decode")
     p.add_argument("--build", default=os.path.join(ROOT, "build", "release"))
     p.add_argument("--only", choices=("rows", "speculation", "cache"), help="one table")
+    p.add_argument("--contexts", type=lambda text: [int(n) for n in text.split(",")], default=CONTEXTS,
+                   help="of the last table, with commas between (1000,4000,8000: several minutes, most of them for the prompts)")
     p.add_argument("--output", help="also write the tables here")
     return p.parse_args(argv)
 
@@ -107,7 +109,7 @@ def cache_table(a):
              f"distribution from that with the full cache {statistics.mean(found):.2e} nats on average, {found[int(0.99 * len(found))]:.2e} at the 99th percentile; "
              f"the most likely token is the same at {100 * same:.2f} % of them; perplexity {perplexities[0]:.4f}, with 8 bits {perplexities[1]:.4f}.", ""]
     rows = []
-    for context in CONTEXTS:
+    for context in a.contexts:
         times, peaks = {}, {}
         for kind in ("auto", "int8"):
             found, peaks[kind] = ask(a, a.model, [{"prompt": " a" * (context - 1), "max_tokens": a.tokens, "temperature": 0}], "--kv-cache", kind)

@@ -265,7 +265,7 @@ TEST_CASE("where nothing is right, little is proposed") {
 TEST_CASE("a draft model with another vocabulary is refused") {
   pipelines::require_same_vocabulary(*model(), *draft(), "draft");
   TextModel other = *draft();
-  const auto small = text::Tokenizer::open(std::string(ATELIER_TEST_DATA) + "/text/bpe");
+  const auto small = text::Tokenizer::open(std::string(ATELIER_TEST_DATA) + "/text/tokenizers/gemma");
   other.tokenizer = small;
   CHECK_THROWS_AS(pipelines::require_same_vocabulary(*model(), other, "draft"), base::Error);
 }
