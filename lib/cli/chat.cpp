@@ -135,7 +135,7 @@ class Run {
   int go() {
     check_flags(options_);
     keep_memory_even();
-    files_ = open_text_files(options_.common, options_.adapters);
+    files_ = open_text_files(options_.common, options_.adapters, options_.quantize);
     files_.cache = cache_format_of(options_.decoding, files_);
     const auto draft_files = open_draft_files(options_.common, options_.decoding);
     variant_ = variant_of(options_.variants, files_);

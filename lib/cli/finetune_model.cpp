@@ -112,6 +112,10 @@ PeftAdapter begun_adapter(const FinetuneOptions& options, models::gemma::CausalL
 
 TraineeFiles open_trainee(const FinetuneOptions& options) {
   TraineeFiles trainee{open_files(options, options.common.dtype), Precision::fp32};
+  if (trainee.files.quantised && (options.method == "full" || options.method == "qlora"))
+    throw Error(ExitCode::usage,
+                fmt::format("--method {}: {} is quantised already", options.method, trainee.files.folder),
+                "--method lora trains an adapter on it as it is");
   trainee.precision = precision_of(options, trainee.files);
   const bool chosen = options.common.dtype != "auto";
   if (chosen && trainee.precision == Precision::fp32 && trainee.files.dtype != at::kFloat)

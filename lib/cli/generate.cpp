@@ -106,7 +106,7 @@ class Run {
   int go() {
     check_flags(options_);
     check_job(options_);
-    files_ = open_text_files(options_.common, options_.adapters);
+    files_ = open_text_files(options_.common, options_.adapters, options_.quantize);
     files_.cache = cache_format_of(options_.decoding, files_);
     draft_files_ = open_draft_files(options_.common, options_.decoding);
     variant_ = variant_of(options_.variants, files_);

@@ -101,6 +101,7 @@ void define_generate_flags(CLI::App& app, GenerateOptions& o) {
                      "  gemma-generate --jobs jobs.jsonl --batch-size 8 -o records.jsonl --resume\n"
                      "  echo \"Translate to German: a red circle\" | gemma-generate --json | jq -r .text");
   add_adapter_flag(app, o.adapters);
+  add_quantize_flag(app, o.quantize);
   add_prompt_flags(app, o);
   add_generation_flags(app, o.generation);
   add_constraint_flags(app, o.constraint);
@@ -126,8 +127,8 @@ void define_generate_flags(CLI::App& app, GenerateOptions& o) {
 }
 
 JobRules generate_job_rules() {
-  return {.whole_run = {"adapter", "output", "batch-size", "no-stream", "variant", "safety-model", "prompt-cache",
-                        "prompt-cache-size", "draft", "kv-cache"},
+  return {.whole_run = {"adapter", "quantize", "output", "batch-size", "no-stream", "variant", "safety-model",
+                        "prompt-cache", "prompt-cache-size", "draft", "kv-cache"},
           .json = {"tools", "json-schema"}};
 }
 

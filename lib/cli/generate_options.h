@@ -41,7 +41,7 @@ struct GenerateOptions {
   DecodingFlags decoding;
   std::vector<std::string> adapters;  ///< DIR[:SCALE]
   std::optional<std::string> prompt;
-  std::string file, system, output;
+  std::string file, system, output, quantize = "none";
   bool chat = false, raw = false, special = false, no_stream = false, score = false;
   std::int64_t count = 1, batch_size = 8;
   std::optional<double> deadline;

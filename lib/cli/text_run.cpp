@@ -6,6 +6,7 @@
 #include "base/sha256.h"
 #include "cli/default_model.h"
 #include "cli/scaled_path.h"
+#include "cli/validators.h"
 #include "models/adapters/peft.h"
 
 namespace atelier::cli {
@@ -19,10 +20,21 @@ void add_adapter_flag(CLI::App& app, std::vector<std::string>& adapters) {
       ->group("Model and device");
 }
 
-TextModelFiles open_text_files(const CommonOptions& options, const std::vector<std::string>& adapters) {
+void add_quantize_flag(CLI::App& app, std::string& quantize) {
+  app.add_option("--quantize", quantize,
+                 "Hold the weights in 8 or 4 bits, rounded while they are loaded: less memory, faster on the CPU "
+                 "(gemma-quantize makes folders that open at once, of better quality)")
+      ->check(one_of({"none", "int8", "int4"}))
+      ->capture_default_str()
+      ->group("Model and device");
+}
+
+TextModelFiles open_text_files(const CommonOptions& options, const std::vector<std::string>& adapters,
+                               const std::string& quantize) {
   const std::string path = model_or_default(options.model);
   pipelines::set_threads(options.threads);
-  TextModelFiles files = TextModelFiles::open(path, {options.device, options.dtype});
+  const int bits = quantize == "int8" ? 8 : quantize == "int4" ? 4 : 0;
+  TextModelFiles files = TextModelFiles::open(path, {options.device, options.dtype, {.bits = bits}});
   Manifest& m = *options.record;
   m.model_path = path;
   for (const auto& file : files.weights->files()) m.model_files.push_back(file.path);

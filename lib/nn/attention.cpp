@@ -11,6 +11,7 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/softmax.h>
 
+#include "nn/flash.h"
 #include "nn/kernels/cache_codes.h"
 #include "nn/norm.h"
 #include "nn/parallel.h"
@@ -43,6 +44,30 @@ at::Tensor attend_block(const at::Tensor& q, const at::Tensor& k, const at::Tens
       .reshape({n, spec.heads, spec.head_dim});
 }
 
+/// The last n of t positions against all of them, without materialised scores: q (n, heads, d), k and v (kv_heads, t, d).
+at::Tensor attend_flash(const kernels::FlashKernels& kernel, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        const AttentionSpec& spec) {
+  const auto out = at::empty_like(q, at::MemoryFormat::Contiguous);
+  const auto side = [](const at::Tensor& x) { return kernels::FlashArgs::Side{x.const_data_ptr(), 0, x.stride(1), x.stride(0)}; };
+  flash_attention(kernel, {.type = kernel_type(q),
+                           .q = {q.const_data_ptr(), 0, q.stride(0), q.stride(1)},
+                           .k = side(k),
+                           .v = side(v),
+                           .out = out.mutable_data_ptr(),
+                           .batch = 1,
+                           .heads = spec.heads,
+                           .queries = q.size(0),
+                           .keys = k.size(1),
+                           .head_dim = spec.head_dim,
+                           .scale = static_cast<float>(spec.scale),
+                           .causal = true,
+                           .past = k.size(1) - q.size(0),
+                           .window = spec.window,
+                           .softcap = static_cast<float>(spec.softcap),
+                           .group = spec.heads / spec.kv_heads});
+  return out;
+}
+
 }  // namespace
 
 at::Tensor attend_run(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, LayerCache& cache,
@@ -56,6 +81,7 @@ at::Tensor attend_run(const at::Tensor& q, const at::Tensor& k, const at::Tensor
     values = at::cat({past_v, values}, 1);
   }
   cache.append(k, v);
+  if (const auto* kernel = flash_kernel_for(q, spec.head_dim)) return attend_flash(*kernel, q, keys, values, spec);
 
   auto out = at::empty_like(q, at::MemoryFormat::Contiguous);
   for (std::int64_t i = 0; i < n;) {

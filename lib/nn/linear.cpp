@@ -38,7 +38,7 @@ at::Tensor Linear::dense_weight(at::ScalarType dtype) const {
 
 void Linear::quantise(std::shared_ptr<const QuantisedWeight> quantised) {
   quantised_ = std::move(quantised);
-  weight.set_data(placeholder({quantised_->out(), quantised_->in()}));
+  weight.set_data(at::empty({}, weight.scalar_type()).expand({quantised_->out(), quantised_->in()}));
 }
 
 at::Tensor Linear::forward(const at::Tensor& x, bool f32_result) const {

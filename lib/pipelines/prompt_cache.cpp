@@ -115,6 +115,7 @@ PromptCache::PromptCache(std::string folder, std::uint64_t limit, const TextMode
     : folder_(std::move(folder)), limit_(limit) {
   std::string all = fmt::format("{}\n{}\n{}\n{}\n", kFormat, base::dump_json(files.config_json),
                                 c10::toString(files.dtype), files.device.str());
+  if (files.quantisation) all += fmt::format("{} bits, groups of {}\n", files.quantisation.bits, files.quantisation.group);
   if (files.cache == nn::CacheFormat::int8) all += "int8\n";
   for (const auto& file : files.weights->files()) all += fingerprint(file.path) + "\n";
   for (const std::string& adapter : adapters) all += adapter + "\n";

@@ -18,6 +18,7 @@
 #include "models/gemma/names.h"
 #include "nn/kernels/kernels.h"
 #include "nn/nf4.h"
+#include "nn/quantised_loading.h"
 #include "pipelines/generation.h"
 #include "text/gguf_tokenizer.h"
 
@@ -31,8 +32,30 @@ using models::gemma::Names;
 namespace fs = std::filesystem;
 
 at::ScalarType checkpoint_dtype(const io::WeightSource& weights, const Names& names) {
-  const std::string embedding = names.stored("model.embed_tokens.weight");
-  return weights.has(embedding) ? io::scalar_type(weights.info(embedding).dtype) : at::kFloat;
+  // A packed checkpoint still has its norms as they were.
+  for (const char* name : {"model.embed_tokens.weight", "model.norm.weight"})
+    if (const std::string stored = names.stored(name); weights.has(stored))
+      return io::scalar_type(weights.info(stored).dtype);
+  return at::kFloat;
+}
+
+/// `quantization_config` of a packed folder says what its tensors are, for those who cannot read them.
+void check_quantization_config(const TextModelFiles& files) {
+  const auto found = files.config_json.find("quantization_config");
+  if (found == files.config_json.end()) return;
+  const std::string what = files.folder + "/config.json: quantization_config";
+  if (!found->is_object()) throw Error(ExitCode::data, what + " must be an object");
+  const base::JsonFields fields(*found, what);
+  if (const std::string method = fields.string("quant_method"); method != quantised_method)
+    throw Error(ExitCode::data, fmt::format("{}: \"quant_method\" is \"{}\", known is {}", what, method, quantised_method),
+                "gemma-quantize makes folders in fewer bits out of the original one");
+  if (fields.integer("version", 0, 1 << 20) != quantised_version)
+    throw Error(ExitCode::data, fmt::format("{}: another version than {}, which these tools read", what, quantised_version));
+}
+
+at::Device device_for_quantised(const std::string& name, at::Device device) {
+  if (device.is_cpu() || name == "auto") return at::kCPU;
+  throw Error(ExitCode::unavailable, fmt::format("--device {}: weights in 8 or 4 bits run on the CPU", name));
 }
 
 at::ScalarType resolve_dtype(const std::string& name, at::ScalarType stored, at::Device device) {
@@ -112,9 +135,16 @@ at::Device resolve_device(const std::string& name) {
 
 TextModelFiles TextModelFiles::open(const std::string& path, const Placement& placement) {
   TextModelFiles files = open_config(path, placement);
+  check_quantization_config(files);
   files.weights = files.gguf ? models::gemma::gguf_weights(files.gguf) : io::WeightSource::open(path);
   files.dtype = resolve_dtype(
       placement.dtype, checkpoint_dtype(*files.weights, Names(*files.weights, files.config.tied_head)), files.device);
+  files.quantisation = placement.quantisation;
+  const Names names(*files.weights, files.config.tied_head);
+  files.quantised = nn::has_quantised(*files.weights, names.stored("model.embed_tokens.weight"));
+  if (files.quantised && files.quantisation)
+    throw Error(ExitCode::usage, fmt::format("{}: is quantised already", path), "leave --quantize out");
+  if (files.quantised || files.quantisation) files.device = device_for_quantised(placement.device, files.device);
   return files;
 }
 
@@ -156,6 +186,9 @@ std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files, bo
   names.note_ignored(*files.weights);
   if (nf4) {
     nn::load_nf4(*model->network, *files.weights, names, files.dtype, files.device, "model.layers.");
+  } else if (files.quantised || files.quantisation) {
+    nn::load_quantised(*model->network, *files.weights, names, files.dtype, files.quantisation);
+    model->network->share_quantised();
   } else {
     nn::load_parameters(*model->network, *files.weights, names, files.dtype, files.device);
   }
@@ -208,14 +241,13 @@ MemoryPlan plan_memory(const TextModelFiles& files, std::int64_t positions, std:
   CausalLm network(c);
   const Names names(*files.weights, c.tied_head);
   names.note_ignored(*files.weights);
-  nn::account_parameters(network, *files.weights, names);
+  plan.weight_bytes = nn::account_quantised(network, *files.weights, names, files.dtype, files.quantisation);
   plan.missing = files.weights->missing();
   plan.unused = files.weights->unused();
   plan.tensors = static_cast<std::int64_t>(files.weights->names().size());
   plan.parameters = c.parameters();
 
   const auto element = static_cast<std::int64_t>(c10::elementSize(files.dtype));
-  plan.weight_bytes = c.parameters() * element;
   for (const TextAdapter& adapter : files.adapters)
     plan.weight_bytes += models::adapters::peft_bytes(network, adapter.folder);
   plan.cache_bytes = batch * models::gemma::cache_bytes(c, positions, files.dtype, files.cache);

@@ -20,6 +20,9 @@ using atelier::test::to_float;
 struct Case {
   std::int64_t batch, heads, queries, keys, dim;
   bool causal = false;
+  std::int64_t past = 0, window = 0;
+  float softcap = 0;
+  std::int64_t group = 1;
 };
 
 /// Random q, k and v whose rows stand in one matrix of (tokens, 3 heads dim), as a joint projection leaves them.
@@ -43,7 +46,7 @@ struct Problem {
   const void* at(std::int64_t i) const { return type == Type::bfloat16 ? static_cast<const void*>(h.data() + i) : f.data() + i; }
 
   FlashArgs args(void* out) const {
-    const auto side = [&](std::int64_t part) { return FlashArgs::Side{at(part * c.heads * c.dim), tokens * row, row}; };
+    const auto side = [&](std::int64_t part) { return FlashArgs::Side{at(part * c.heads * c.dim), tokens * row, row, c.dim}; };
     return {.type = type,
             .q = side(0),
             .k = side(1),
@@ -55,7 +58,11 @@ struct Problem {
             .keys = c.keys,
             .head_dim = c.dim,
             .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.dim))),
-            .causal = c.causal};
+            .causal = c.causal,
+            .past = c.past,
+            .window = c.window,
+            .softcap = c.softcap,
+            .group = c.group};
   }
 
   double value(std::int64_t part, std::int64_t b, std::int64_t token, std::int64_t head, std::int64_t d) const {
@@ -63,19 +70,21 @@ struct Problem {
   }
 
   std::vector<double> expected(std::int64_t b, std::int64_t head, std::int64_t query) const {
-    const std::int64_t keys = c.causal ? query + 1 : c.keys;
+    const std::int64_t end = c.causal ? c.past + query + 1 : c.keys, first = c.window > 0 ? std::max<std::int64_t>(0, end - c.window) : 0;
+    const std::int64_t keys = end - first;
     std::vector<double> scores(static_cast<std::size_t>(keys)), sums(static_cast<std::size_t>(c.dim));
     for (std::int64_t k = 0; k < keys; ++k) {
       double s = 0;
-      for (std::int64_t d = 0; d < c.dim; ++d) s += value(0, b, query, head, d) * value(1, b, k, head, d);
-      scores[static_cast<std::size_t>(k)] = s / std::sqrt(static_cast<double>(c.dim));
+      for (std::int64_t d = 0; d < c.dim; ++d) s += value(0, b, query, head, d) * value(1, b, first + k, head / c.group, d);
+      s /= std::sqrt(static_cast<double>(c.dim));
+      scores[static_cast<std::size_t>(k)] = c.softcap > 0 ? c.softcap * std::tanh(s / c.softcap) : s;
     }
     const double top = *std::max_element(scores.begin(), scores.end());
     double total = 0;
     for (std::int64_t k = 0; k < keys; ++k) {
       const double e = std::exp(scores[static_cast<std::size_t>(k)] - top);
       total += e;
-      for (std::int64_t d = 0; d < c.dim; ++d) sums[static_cast<std::size_t>(d)] += e * value(2, b, k, head, d);
+      for (std::int64_t d = 0; d < c.dim; ++d) sums[static_cast<std::size_t>(d)] += e * value(2, b, first + k, head / c.group, d);
     }
     for (double& sum : sums) sum /= total;
     return sums;
@@ -91,7 +100,7 @@ std::vector<float> run(const FlashKernels& kernels, const Problem& p, std::int64
   std::vector<float> packed(static_cast<std::size_t>(kernels.packed_size(args))), scratch(static_cast<std::size_t>(kernels.scratch_size(args)));
   for (std::int64_t b = 0; b < p.c.batch; ++b)
     for (std::int64_t head = 0; head < p.c.heads; ++head) {
-      kernels.pack(args, b, head, packed.data());
+      if (head % p.c.group == 0) kernels.pack(args, b, head / p.c.group, packed.data());
       for (std::int64_t at = 0; at < p.c.queries; at += step)
         kernels.attend(args, b, head, packed.data(), at, std::min(p.c.queries, at + step), scratch.data());
     }
@@ -111,7 +120,10 @@ TEST_CASE("flash attention is softmax attention") {
     const FlashKernels* kernels = find_flash_kernels(kind.table, kind.type);
     if (kernels == nullptr) continue;
     for (const Case& c : {Case{2, 3, 70, 70, 40}, Case{1, 2, 5, 77, 64}, Case{1, 1, 49, 600, 80}, Case{1, 1, 100, 1, 160}, Case{2, 1, 48, 257, 2},
-                          Case{1, 1, 50, 90, 512}, Case{1, 2, 77, 77, 64, true}, Case{1, 1, 400, 400, 40, true}}) {
+                          Case{1, 1, 50, 90, 512}, Case{1, 2, 77, 77, 64, true}, Case{1, 1, 400, 400, 40, true},
+                          Case{1, 1, 60, 700, 32, true, 640}, Case{1, 1, 400, 400, 16, true, 0, 30}, Case{1, 1, 100, 900, 16, true, 800, 300},
+                          Case{1, 1, 100, 100, 16, true, 0, 1}, Case{1, 2, 50, 77, 64, false, 0, 0, 3.0F},
+                          Case{2, 6, 300, 320, 8, true, 20, 260, 2.0F, 3}}) {
       CAPTURE(kind.table);
       CAPTURE(c.dim);
       const Problem problem(c, kind.type, 5);

@@ -142,6 +142,10 @@ void CausalLm::untie() {
   if (lm_head_->weight.is_same(embed_tokens_->weight)) lm_head_->weight = embed_tokens_->weight.detach();
 }
 
+void CausalLm::share_quantised() {
+  if (config_.tied_head && embed_tokens_->quantised()) lm_head_->quantise(embed_tokens_->quantised());
+}
+
 nn::KvCache CausalLm::new_cache() const {
   nn::KvCache cache;
   for (const bool sliding : config_.sliding)

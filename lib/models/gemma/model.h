@@ -98,6 +98,11 @@ class CausalLm : public nn::Module {
   /// `rows` positions at a time have logits; 0: nn::cross_entropy_rows.
   at::Tensor loss(const at::Tensor& hidden, const at::Tensor& targets, std::int64_t rows = 0) const;
 
+  /// forward(Documents) step by step, for what works on one layer at a time. x: (N, hidden).
+  at::Tensor embed(const at::Tensor& tokens) const;
+  at::Tensor run_layer(std::size_t layer, const at::Tensor& x, const std::vector<std::int64_t>& lengths) const;
+  at::Tensor last_norm(const at::Tensor& x) const { return norm_->forward(x); }
+
   nn::KvCache new_cache() const;
   /// Of the caches that are made from now on. int8 takes heads of up to 1,024 numbers, as parse_config does.
   void set_cache_format(nn::CacheFormat format) { cache_format_ = format; }
@@ -113,6 +118,9 @@ class CausalLm : public nn::Module {
   /// Gives a tied head a weight of its own, which shares the embedding's memory until one of them is replaced.
   void untie();
   void set_head_weight(const at::Tensor& weight) { lm_head_->weight.set_data(weight); }
+  /// Lets a tied head compute with the embedding's quantised weight, where that has one.
+  void share_quantised();
+  bool is_quantised() const { return embed_tokens_->quantised() != nullptr; }
 
  private:
   Angles angles(const std::vector<std::int64_t>& positions) const;

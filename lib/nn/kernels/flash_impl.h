@@ -18,7 +18,7 @@ constexpr std::int64_t lanes = 16, key_block = 256, chunk = 64;
 
 inline std::int64_t up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-/// 2^x for x <= 0, down to 2^-126; NaN stays NaN. Polynomials of least relative error on [-1/2, 1/2] with 1 at 0: 3e-6 with degree 4,
+/// 2^x, not below 2^-126; NaN stays NaN. Polynomials of least relative error on [-1/2, 1/2] with 1 at 0: 3e-6 with degree 4,
 /// 1e-7 with degree 5.
 template <int degree>
 inline __m512 exp2(__m512 x) {
@@ -39,6 +39,13 @@ inline __m512 exp2(__m512 x) {
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.931241934e-1F));
   }
   return _mm512_scalef_ps(_mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0F)), n);
+}
+
+/// tanh x; its error is absolute, a few of those of 2^x.
+template <int degree>
+inline __m512 tanh(__m512 x) {
+  const __m512 one = _mm512_set1_ps(1.0F), e = exp2<degree>(_mm512_mul_ps(x, _mm512_set1_ps(2.88539008F)));  // e^2x
+  return _mm512_sub_ps(one, _mm512_div_ps(_mm512_set1_ps(2.0F), _mm512_add_ps(e, one)));
 }
 
 /// Sizes of one (batch, head), in elements of E::type but for scores and sums (f32).
@@ -63,7 +70,7 @@ inline void flash_pack(const FlashArgs& a, std::int64_t batch, std::int64_t head
   using T = typename E::type;
   const FlashShape<E> shape(a);
   const auto row = [&](const FlashArgs::Side& side, std::int64_t token) {
-    return static_cast<const T*>(side.data) + batch * side.batch_stride + token * side.token_stride + head * a.head_dim;
+    return static_cast<const T*>(side.data) + batch * side.batch_stride + token * side.token_stride + head * side.head_stride;
   };
   T* keys = reinterpret_cast<T*>(packed);
   for (std::int64_t key = 0; key < shape.keys; ++key) {
@@ -158,18 +165,22 @@ struct FlashScratch {
         weights(reinterpret_cast<typename E::type*>(total + up(flash_queries, lanes))) {}
 };
 
+/// Lanes [from, to) of a register; bounds may lie outside of it.
+inline __mmask16 lanes_within(std::int64_t from, std::int64_t to) {
+  const auto below = [](std::int64_t n) { return n <= 0 ? 0U : n >= lanes ? 0xffffU : (1U << n) - 1; };
+  return static_cast<__mmask16>(below(to) & ~below(from));
+}
+
 /// One row's scores of a block become weights relative to the largest score so far; earlier sums are scaled down to it. Of `padded`
-/// scores the first `keys` count.
+/// scores those of keys [from, to) count.
 template <class E>
-inline void flash_weigh(const FlashShape<E>& shape, const FlashScratch<E>& s, int row, std::int64_t keys, std::int64_t padded,
-                        float scale) {
+inline void flash_weigh(const FlashShape<E>& shape, const FlashScratch<E>& s, int row, std::int64_t from, std::int64_t to,
+                        std::int64_t padded, float scale) {
   float* scores = s.scores + row * key_block;
   const __m512 least = _mm512_set1_ps(-__builtin_inff());
-  for (std::int64_t i = keys / lanes * lanes; i < padded; i += lanes) {  // keys that are none
-    const std::int64_t real = keys - i;
-    const auto mask = static_cast<__mmask16>(real <= 0 ? 0 : real >= lanes ? 0xffff : (1U << real) - 1);
-    _mm512_storeu_ps(scores + i, _mm512_mask_loadu_ps(least, mask, scores + i));
-  }
+  for (std::int64_t i = 0; i < padded; i += lanes)
+    if (i < from || i + lanes > to)
+      _mm512_storeu_ps(scores + i, _mm512_mask_loadu_ps(least, lanes_within(from - i, to - i), scores + i));
   __m512 greatest = least;
   for (std::int64_t i = 0; i < padded; i += lanes) greatest = _mm512_max_ps(greatest, _mm512_loadu_ps(scores + i));
   const float before = s.top[row], here = _mm512_reduce_max_ps(greatest), top = here > before ? here : before;
@@ -192,6 +203,14 @@ inline void flash_weigh(const FlashShape<E>& shape, const FlashScratch<E>& s, in
     _mm512_storeu_ps(sums + i, _mm512_mul_ps(_mm512_loadu_ps(sums + i), _mm512_set1_ps(kept)));
 }
 
+/// softcap * tanh(scale * score / softcap) in the place of n scores, a multiple of 16.
+template <class E>
+inline void flash_cap(float* scores, std::int64_t n, float scale, float softcap) {
+  const __m512 inner = _mm512_set1_ps(scale / softcap), outer = _mm512_set1_ps(softcap);
+  for (std::int64_t i = 0; i < n; i += lanes)
+    _mm512_storeu_ps(scores + i, _mm512_mul_ps(outer, tanh<E::degree>(_mm512_mul_ps(_mm512_loadu_ps(scores + i), inner))));
+}
+
 template <class E>
 inline void flash_block(const FlashArgs& a, std::int64_t batch, std::int64_t head, const float* packed,
                         std::int64_t begin, int rows, const FlashScratch<E>& s) {
@@ -199,15 +218,16 @@ inline void flash_block(const FlashArgs& a, std::int64_t batch, std::int64_t hea
   const FlashShape<E> shape(a);
   const T* keys = reinterpret_cast<const T*>(packed);
   const T* values = keys + shape.value_at;
-  const T* q = static_cast<const T*>(a.q.data) + batch * a.q.batch_stride + begin * a.q.token_stride + head * a.head_dim;
+  const T* q = static_cast<const T*>(a.q.data) + batch * a.q.batch_stride + begin * a.q.token_stride + head * a.q.head_stride;
   for (int r = 0; r < rows; ++r) {
-    s.top[r] = -3.0e38F;  // below every score that is a number, and no infinity: differences stay numbers
+    s.top[r] = -2.0e38F;  // below every score that is a number, and no infinity: differences stay numbers
     s.total[r] = 0;
   }
   for (std::int64_t i = 0; i < rows * shape.width(); ++i) s.sums[i] = 0;
-  const float scale = a.scale * 1.44269504F;  // powers of two
-  const std::int64_t seen = a.causal ? begin + rows : a.keys;  // by any of the rows
-  for (std::int64_t first = 0; first < seen; first += key_block) {
+  const float scale = (a.softcap > 0 ? 1.0F : a.scale) * 1.44269504F;  // powers of two
+  const std::int64_t seen = a.causal ? a.past + begin + rows : a.keys;  // by any of the rows
+  const std::int64_t unseen = a.window > 0 && a.past + begin >= a.window ? a.past + begin + 1 - a.window : 0;  // by all of them
+  for (std::int64_t first = unseen / key_block * key_block; first < seen; first += key_block) {
     const std::int64_t count = seen - first < key_block ? seen - first : key_block;
     for (std::int64_t at = 0; at < count; at += chunk) {
       const std::int64_t left = count - at < chunk ? count - at : chunk;
@@ -215,8 +235,9 @@ inline void flash_block(const FlashArgs& a, std::int64_t batch, std::int64_t hea
                               chunk * E::pair, shape.depth, s.scores + at, key_block);
     }
     for (int r = 0; r < rows; ++r) {
-      const std::int64_t own = a.causal ? begin + r + 1 - first : count;
-      flash_weigh<E>(shape, s, r, own < 0 ? 0 : own < count ? own : count, up(count, chunk), scale);
+      const std::int64_t own = a.causal ? a.past + begin + r + 1 - first : count;
+      if (a.softcap > 0) flash_cap<E>(s.scores + r * key_block, up(count, chunk), a.scale, a.softcap);
+      flash_weigh<E>(shape, s, r, a.window > 0 ? own - a.window : 0, own < count ? own : count, up(count, chunk), scale);
     }
     flash_product<E, true>(rows, shape.registers, s.weights, key_block, values + first * shape.width(),
                            shape.width() * E::pair, up(count, chunk) / E::pair, s.sums, shape.width());
