@@ -15,8 +15,8 @@ namespace {
 
 using text::TokenId;
 
-/// What one more row adds to a step of one row: docs/decoding.md has measurements. The true share depends on the weights'
-/// format and the processor; a constant keeps the number of proposals the same from run to run.
+/// What one more row adds to a step of one row, as an estimate: the true share depends on the weights' format and the processor
+/// (scripts/bench decoding --only rows); a constant keeps the number of proposals the same from run to run.
 constexpr double row_cost = 0.2;
 
 /// Longer repetitions than this are not told apart.

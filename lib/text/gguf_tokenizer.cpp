@@ -1,5 +1,7 @@
 #include "text/gguf_tokenizer.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "base/error.h"
@@ -46,7 +48,8 @@ std::shared_ptr<const Tokenizer> tokenizer_from_gguf(const io::GgufHeader& heade
   SentencePieceModel model;
   model.kind = SentencePieceModel::Kind::bpe;
   model.pieces = read_pieces(header, what);
-  model.byte_fallback = true;
+  model.byte_fallback = std::any_of(model.pieces.begin(), model.pieces.end(),
+                                    [](const Piece& piece) { return piece.type == PieceType::byte; });
   const bool prefix = header.integer("tokenizer.ggml.add_space_prefix", what).value_or(0) != 0;
   model.normalizer = {
       .charsmap = {}, .add_dummy_prefix = prefix, .remove_extra_whitespaces = false, .escape_whitespaces = true};

@@ -10,7 +10,7 @@
 namespace atelier::text {
 
 /// The SentencePiece vocabulary in a GGUF file's metadata (`tokenizer.ggml.*`): pieces, scores and types are those of a
-/// tokenizer.model, with BPE by scores and byte fallback. `what` names the file. Error(data): another kind of tokenizer, lists
+/// tokenizer.model, with BPE by scores, and byte fallback where there are byte pieces. `what` names the file. Error(data): another kind of tokenizer, lists
 /// of different lengths, what parse_sentencepiece_model refuses, roles outside the vocabulary.
 std::shared_ptr<const Tokenizer> tokenizer_from_gguf(const io::GgufHeader& header, const std::string& what);
 

@@ -180,10 +180,12 @@ TEST_CASE("a cache in 8 bits: half a scale off, through chunks, forks and cuts")
     const auto next = step(*model, {prompt[40]}, {&fork});
     CHECK((next[0] - full[40]).abs().mean().item<double>() < 0.02 * full.abs().mean().item<double>());
     auto shorter = model->new_cache(), cut = model->new_cache();
-    std::vector<std::int32_t> without = prompt;
+    // So short that every row of both is computed alike, and the first layer's values are the same.
+    const std::vector<std::int32_t> with(prompt.begin(), prompt.begin() + 60);
+    std::vector<std::int32_t> without = with;
     without.erase(without.begin() + 5, without.begin() + 25);
     step(*model, without, {&shorter});
-    step(*model, prompt, {&cut});
+    step(*model, with, {&cut});
     if (name == "gemma1") {
       REQUIRE(model->cut(cut, 5, 20));
       const auto [k, v] = cut.layers[0].past();

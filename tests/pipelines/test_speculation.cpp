@@ -146,7 +146,7 @@ void check_all_ways(const std::vector<GenerationRequest>& all) {
 TEST_CASE("greedy and drawn texts are the same byte for byte, and proposals are made and accepted") {
   for (const double temperature : {0.0, 0.7, 1.0, 3.0}) {
     CAPTURE(temperature);
-    check_all_ways(requests(temperature, 2));
+    check_all_ways(requests(temperature));
   }
   for (const auto& how : ways()) {
     const auto results = run(requests(0, 2), 1, how);
@@ -195,6 +195,7 @@ TEST_CASE("constraints hold, token by token") {
           "same":{"enum":["red red red red","blue blue blue blue"]}},"required":["colour","shape","same"],"additionalProperties":false})",
       "schema");
   auto all = requests(1);
+  all.resize(2);
   for (auto& request : all) {
     request.constraint = text::constraint::Constraint::json_schema(vocabulary, schema);
     request.max_tokens = 120;
@@ -235,8 +236,9 @@ TEST_CASE("a shared prompt, a cache of prompts and keys in 8 bits") {
 
 TEST_CASE("past the window of the sliding layers") {
   auto all = requests(2);  // far from the end of turn
+  all.resize(2);
   for (auto& request : all) {
-    request.max_tokens = 300;  // the window is 128
+    request.max_tokens = 180;  // the window is 128
     request.stop_ids.clear();
   }
   const auto expected = run(all, 1, {});
@@ -252,13 +254,14 @@ TEST_CASE("where nothing is right, little is proposed") {
   for (auto& request : all) {
     request.sampling.top_k = 0;
     request.sampling.top_p = 1;
-    request.max_tokens = 200;
+    request.max_tokens = 100;
     request.stop_ids.clear();
   }
   for (const auto& how : ways()) {
+    if (how.draft == model()) continue;  // always right
     const auto results = run(all, 1, how);
     CAPTURE(how.tokens);
-    if (how.draft != model()) CHECK(proposed(results) < 1000 / 5);
+    CHECK(proposed(results) < 500 / 5);
   }
 }
 
