@@ -43,7 +43,9 @@ void stop_at_moments(const Way& w, int signal,
     studio.finish(w, name, 24, more);
     studio.check_same_state(w, "whole", name, 24, /*ema=*/false);
     studio.check_same_output(w, "whole", name);
-    CHECK(studio.litter(name).empty());
+    // A killed process can leave a hidden file that it was writing in the cache, which other runs may share: nobody can tell that
+    // its writer is gone. Those of checkpoints are removed (test_run_state).
+    if (signal != SIGKILL) CHECK(studio.litter(name).empty());
   }
 }
 
