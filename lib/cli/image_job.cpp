@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <cmath>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/stopwatch.h"
 #include "image/colour.h"
 #include "image/mask.h"
 #include "image/read.h"
@@ -256,7 +256,7 @@ void ImageJob::read_mask(const image::Image& given) {
 }
 
 void ImageJob::encode_prompts(const pipelines::ImageModel& model, const Embeddings& embeddings) {
-  const auto start = std::chrono::steady_clock::now();
+  const base::Stopwatch watch;
   pipelines::PromptEncodingOptions how;
   how.weighting = weighting(options_.weighting);
   how.clip_skip = options_.clip_skip;
@@ -272,7 +272,7 @@ void ImageJob::encode_prompts(const pipelines::ImageModel& model, const Embeddin
   for (const auto& encoder : model.text_encoders) nn::release_pages(*encoder.network);  // not needed until the next prompt
   for (std::size_t i = 0; i < std::min<std::size_t>(warnings.size(), 4); ++i) base::log_warning(warnings[i]);
   if (warnings.size() > 4) base::log_warning(fmt::format("{} more brackets likewise", warnings.size() - 4));
-  text_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  text_seconds_ = watch.seconds();
 }
 
 pipelines::DiffusionRequest ImageJob::request(std::int64_t first, std::int64_t count) const {
@@ -348,7 +348,7 @@ std::vector<pipelines::ControlInput> ImageJob::control_inputs(std::int64_t width
 }
 
 void ImageJob::enlarge(MadePicture& made, const std::function<void(const pipelines::StepReport&)>& on_step) const {
-  const auto start = std::chrono::steady_clock::now();
+  const base::Stopwatch watch;
   const image::Image alpha = image::alpha_of(made.picture);
   auto result = networks_.upscaler->enlarge(image::to_rgb(made.picture), options_.upscale_tile, [&] {
     if (on_step) on_step({});
@@ -356,7 +356,7 @@ void ImageJob::enlarge(MadePicture& made, const std::function<void(const pipelin
   made.picture = alpha.empty() ? std::move(result.picture)
                                : with_alpha(result.picture, image::resize(alpha, result.picture.width, result.picture.height));
   made.finite = made.finite && result.finite;
-  made.upscale_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  made.upscale_seconds = watch.seconds();
 }
 
 /// A side of the second pass.

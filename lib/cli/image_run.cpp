@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "base/seed.h"
 #include "base/sha256.h"
 #include "base/stop.h"
+#include "base/stopwatch.h"
 #include "cli/default_model.h"
 #include "cli/image_job.h"
 #include "cli/image_loras.h"
@@ -309,11 +309,11 @@ class Run {
     if (!made.finite) base::log_warning(fmt::format("picture {} holds NaN", index));
     ImageOptions own = job.options();
     own.common.seed = made.seed;
-    const auto start = std::chrono::steady_clock::now();
+    const base::Stopwatch watch;
     const std::string path = naming.path(index);
     const std::string bytes =
         image::write_image(path, made.picture, picture_metadata(own, task_, files_, job.sampler(), adapters()));
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = watch.seconds();
     if (path != "/dev/stdout") options_.common.record->outputs.push_back(path);
     done(record_of(id, index, path, bytes, made, seconds), true);
   }
@@ -345,10 +345,10 @@ class Run {
   void maybe_preview(const pipelines::StepReport& report) {
     const auto every = static_cast<std::size_t>(options_.preview_every);
     if (options_.preview.empty() || report.step % every != 0 || !report.denoised.defined()) return;
-    const auto start = std::chrono::steady_clock::now();
+    const base::Stopwatch watch;
     if (!preview_) preview_ = std::make_unique<pipelines::LatentPreview>(*model_, options_.preview_vae);
     image::write_image(preview_path(report.step), preview_->draw(report.denoised[0]), {}, {.png_compression = 1});
-    preview_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    preview_seconds_ += watch.seconds();
   }
 
   int run_jobs() {

@@ -1,7 +1,6 @@
 #include "pipelines/diffusion.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include <ATen/ATen.h>
@@ -10,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "base/stopwatch.h"
 #include "image/resize.h"
 #include "pipelines/pixels.h"
 #include "schedulers/noise.h"
@@ -19,12 +19,9 @@ namespace {
 
 using base::Error;
 using base::ExitCode;
-using Clock = std::chrono::steady_clock;
 
 constexpr double kAestheticScore = 6.0, kNegativeAestheticScore = 2.5;  // diffusers' defaults for the refiner
 constexpr std::int64_t kMaxSide = 1 << 15;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// Two batches as one, row by row: a0 b0 a1 b1 ...
 at::Tensor interleave(const at::Tensor& a, const at::Tensor& b) { return at::stack({a, b}, 1).flatten(0, 1); }
@@ -66,23 +63,23 @@ class Run {
     if (start_ >= scheduler_->evaluations())
       throw Error(ExitCode::usage, fmt::format("a strength of {} of {} steps leaves no step to make",
                                                request_.input->strength, request_.steps));
-    auto clock = Clock::now();
+    base::Stopwatch watch;
     prepare_latents();
     dump("initial_latents", latents_);
-    result_.encode_seconds = seconds_since(clock);
+    result_.encode_seconds = watch.seconds();
     prepare_conditioning();
-    clock = Clock::now();
+    watch = {};
     prepare_steering();
     denoise();
     dump("final_latents", latents_);
-    result_.denoise_seconds = seconds_since(clock);
-    clock = Clock::now();
+    result_.denoise_seconds = watch.seconds();
+    watch = {};
     result_.latents = latents_;
     if (request_.decode)
       decode();
     else
       for (std::int64_t k = 0; k < count(); ++k) result_.finite.push_back(at::isfinite(latents_[k]).all().item<bool>());
-    result_.decode_seconds = seconds_since(clock);
+    result_.decode_seconds = watch.seconds();
     return std::move(result_);
   }
 

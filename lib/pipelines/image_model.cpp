@@ -1,12 +1,12 @@
 #include "pipelines/image_model.h"
 
-#include <chrono>
 
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "base/stopwatch.h"
 #include "models/clip/names.h"
 #include "nn/packed_weight.h"
 
@@ -26,7 +26,7 @@ void pack_weights(const ImageModel& model) {
 }  // namespace
 
 std::shared_ptr<const ImageModel> ImageModel::load(const ImageModelFiles& files, bool pack) {
-  const auto start = std::chrono::steady_clock::now();
+  const base::Stopwatch watch;
   const at::NoGradGuard no_grad;
   auto model = std::make_shared<ImageModel>();
   model->family = files.family;
@@ -59,7 +59,7 @@ std::shared_ptr<const ImageModel> ImageModel::load(const ImageModelFiles& files,
   nn::load_parameters(*model->vae, *files.vae, models::vae::Names(*files.vae), upcast ? at::kFloat : files.dtype,
                       files.device);
   if (pack) pack_weights(*model);
-  model->load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  model->load_seconds = watch.seconds();
   return model;
 }
 

@@ -1,7 +1,6 @@
 #include "pipelines/text_model.h"
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 
 #include <ATen/Context.h>
@@ -13,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "base/stopwatch.h"
 #include "models/adapters/peft.h"
 #include "models/gemma/names.h"
 #include "nn/kernels/kernels.h"
@@ -126,7 +126,7 @@ TextParts TextParts::open(const TextModelFiles& files) {
 }
 
 std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files, bool nf4) {
-  const auto start = std::chrono::steady_clock::now();
+  const base::Stopwatch watch;
   const at::NoGradGuard no_grad;
   auto model = without_weights(files);
   const Names names(*files.weights, files.config.tied_head);
@@ -138,7 +138,7 @@ std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files, bo
   }
   for (const TextAdapter& adapter : files.adapters)
     models::adapters::load_peft(*model->network, adapter.folder, adapter.scale);
-  model->load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  model->load_seconds = watch.seconds();
   return model;
 }
 

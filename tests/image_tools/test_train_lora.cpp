@@ -3,8 +3,8 @@
 #include <filesystem>
 #include <vector>
 
-#include "image/write.h"
 #include "image_tools/models.h"
+#include "image_tools/trainers.h"
 #include "io/mapped_file.h"
 #include "io/safetensors.h"
 #include "io/weight_source.h"
@@ -19,21 +19,9 @@ using namespace atelier;
 using namespace atelier::test;
 using base::Json;
 
-/// Four pictures of 32 x 24 with captions.
 class Pictures {
  public:
-  Pictures() {
-    std::filesystem::create_directory(folder.path() / "data");
-    const char* const captions[] = {"a cat in the sea", "an old man", "a cat", "the sea"};
-    for (int i = 0; i < 4; ++i) {
-      image::Image picture(40, 40, 3);
-      for (std::size_t k = 0; k < picture.data.size(); ++k)
-        picture.data[k] = static_cast<std::uint8_t>((k * static_cast<std::size_t>(7 + i) + k / 120) % 256);
-      const std::string name = "data/" + std::to_string(i);
-      image::write_image(folder.file(name + ".png"), picture);
-      folder.write(name + ".txt", captions[i]);
-    }
-  }
+  Pictures() { write_pictures(folder, {"a cat in the sea", "an old man", "a cat", "the sea"}); }
   std::string file(const std::string& name) const { return folder.file(name); }
   std::string data() const { return folder.file("data"); }
 

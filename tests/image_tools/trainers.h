@@ -54,21 +54,23 @@ inline const Way& way(const std::string& name) {
   return *std::find_if(ways().begin(), ways().end(), [&](const Way& w) { return w.name.starts_with(name); });
 }
 
+/// Small pictures with these captions into the folder "data": 0.png, 0.txt, ...
+inline void write_pictures(const TempFolder& folder, const std::vector<std::string>& captions) {
+  std::filesystem::create_directory(folder.path() / "data");
+  for (std::size_t i = 0; i < captions.size(); ++i) {
+    image::Image picture(40, 40, 3);
+    for (std::size_t k = 0; k < picture.data.size(); ++k)
+      picture.data[k] = static_cast<std::uint8_t>((k * (7 + i) + k / 120) % 256);
+    const std::string name = "data/" + std::to_string(i);
+    image::write_image(folder.file(name + ".png"), picture);
+    folder.write(name + ".txt", captions[i]);
+  }
+}
+
 /// Pictures with captions, and what sd-train-lora and sd-dreambooth make of them.
 class Studio {
  public:
-  Studio() {
-    std::filesystem::create_directory(folder.path() / "data");
-    const char* const captions[] = {"a cat, the sea, old", "an old man", "a cat, sea", "the sea", "a man, a cat"};
-    for (int i = 0; i < 5; ++i) {
-      image::Image picture(40, 40, 3);
-      for (std::size_t k = 0; k < picture.data.size(); ++k)
-        picture.data[k] = static_cast<std::uint8_t>((k * static_cast<std::size_t>(7 + i) + k / 120) % 256);
-      const std::string name = "data/" + std::to_string(i);
-      image::write_image(folder.file(name + ".png"), picture);
-      folder.write(name + ".txt", captions[i]);
-    }
-  }
+  Studio() { write_pictures(folder, {"a cat, the sea, old", "an old man", "a cat, sea", "the sea", "a man, a cat"}); }
 
   std::string file(const std::string& name) const { return folder.file(name); }
 
