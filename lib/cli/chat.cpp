@@ -135,10 +135,13 @@ class Run {
   int go() {
     check_flags(options_);
     keep_memory_even();
-    files_ = open_text_files(options_.common, options_.adapters);
+    files_ = open_text_files(options_.common, options_.adapters, options_.quantize);
+    files_.cache = cache_format_of(options_.decoding, files_);
+    const auto draft_files = open_draft_files(options_.common, options_.decoding);
     variant_ = variant_of(options_.variants, files_);
     if (options_.common.plan || options_.common.max_ram_bytes()) {
-      const Plan plan = text_plan(options_.common, files_, files_.config.max_positions, 1);
+      Plan plan = text_plan(options_.common, files_, files_.config.max_positions, 1, draft_files);
+      plan.activations += proposal_bytes(options_.decoding, files_, 1);
       if (options_.common.plan) {
         output_.record(plan_json(plan));
         return plan_exit_code(plan);
@@ -152,10 +155,11 @@ class Run {
     read_tools(options_.variants);
     model_ = TextModel::load(files_);
     options_.common.record->timings["load_s"] = model_->load_seconds;
+    draft_ = load_draft(draft_files, *model_);
     safety_.load({options_.common.device, options_.common.dtype});
     if (!options_.common.jobs.empty()) return run_jobs();
 
-    ChatDriver driver(model_, options_, variant_, safety_, first_seed_);
+    ChatDriver driver(model_, draft_, options_, variant_, safety_, first_seed_);
     driver.load(session, options_.messages.empty() ? options_.load : options_.messages, /*keep_given=*/true);
     if (!options_.messages.empty()) return answer_once(driver);
     if (isatty(STDIN_FILENO) == 1) {
@@ -238,7 +242,7 @@ class Run {
     };
     if (options_.common.resume && records.done(job.id)) return records.skip(place, job.id);
     const bool own_seed = job.fields.contains("seed") && !job.fields["seed"].is_null();
-    ChatDriver driver(model_, o, variant_, safety_.with(o.variants), own_seed ? *o.common.seed : seed);
+    ChatDriver driver(model_, draft_, o, variant_, safety_.with(o.variants), own_seed ? *o.common.seed : seed);
     driver.load(read_session(o.messages), o.messages, /*keep_given=*/true);
     const auto answer = driver.answer(nullptr);
     if (answer.stopped) base::throw_if_stopped();
@@ -259,7 +263,7 @@ class Run {
   SafetyGate safety_;
   Output output_;
   TextModelFiles files_;
-  std::shared_ptr<const TextModel> model_;
+  std::shared_ptr<const TextModel> model_, draft_;
 };
 
 }  // namespace

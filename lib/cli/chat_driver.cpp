@@ -16,9 +16,11 @@ using base::Json;
 using pipelines::ChatReply;
 using pipelines::GenerationRequest;
 
-ChatDriver::ChatDriver(std::shared_ptr<const pipelines::TextModel> model, const ChatOptions& options,
+ChatDriver::ChatDriver(std::shared_ptr<const pipelines::TextModel> model,
+                       std::shared_ptr<const pipelines::TextModel> draft, const ChatOptions& options,
                        pipelines::Variant variant, SafetyGate safety, std::uint64_t first_seed)
     : model_(std::move(model)),
+      draft_(std::move(draft)),
       options_(options),
       variant_(variant),
       safety_(std::move(safety)),
@@ -95,6 +97,7 @@ GenerationRequest ChatDriver::request(const std::function<void(std::string_view)
   r.stop_texts = options_.generation.stop;
   r.logprobs = options_.logprobs;
   r.deadline_seconds = options_.deadline;
+  r.speculation = speculation_of(options_.decoding, draft_);
   r.tag = replies_++;
   if (!safety_.active()) r.on_text = on_text;
   options_.common.record->seeds.push_back(r.seed);

@@ -16,9 +16,9 @@ namespace atelier::cli {
 /// What gemma-chat answers with, whichever way it was asked: a session with its settings, its seeds, and its safety gate.
 class ChatDriver {
  public:
-  /// `first_seed`: reply i of this driver uses first_seed + i.
-  ChatDriver(std::shared_ptr<const pipelines::TextModel> model, const ChatOptions& options, pipelines::Variant variant,
-             SafetyGate safety, std::uint64_t first_seed);
+  /// `draft`: of --draft, or null; `first_seed`: reply i of this driver uses first_seed + i.
+  ChatDriver(std::shared_ptr<const pipelines::TextModel> model, std::shared_ptr<const pipelines::TextModel> draft,
+             const ChatOptions& options, pipelines::Variant variant, SafetyGate safety, std::uint64_t first_seed);
 
   struct Answer {
     base::Json record;    ///< the contract's
@@ -53,7 +53,7 @@ class ChatDriver {
   base::Json record_of(const pipelines::ChatReply& reply, const base::Json& ratings) const;
   Answer blocked_answer(pipelines::ChatReply reply, const base::Json& ratings);
 
-  std::shared_ptr<const pipelines::TextModel> model_;
+  std::shared_ptr<const pipelines::TextModel> model_, draft_;
   ChatOptions options_;
   pipelines::Variant variant_;
   SafetyGate safety_;

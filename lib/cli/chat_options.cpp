@@ -56,13 +56,16 @@ void define_chat_flags(CLI::App& app, ChatOptions& o) {
                      "  several; Ctrl-C stops the reply, Ctrl-D leaves.\n"
                      "  From a pipe each line is one turn, blank ones do not count.");
   add_adapter_flag(app, o.adapters);
+  add_quantize_flag(app, o.quantize);
   add_conversation_flags(app, o);
   add_generation_flags(app, o.generation);
   add_variant_flags(app, o.variants);
+  add_decoding_flags(app, o.decoding);
 }
 
 JobRules chat_job_rules() {
-  return {.whole_run = {"adapter", "load", "history", "no-history", "status", "variant", "safety-model"},
+  return {.whole_run = {"adapter", "quantize", "load", "history", "no-history", "status", "variant", "safety-model", "draft",
+                        "kv-cache"},
           .json = {"tools", "messages"}};
 }
 

@@ -14,8 +14,9 @@ struct ChatOptions {
   CommonOptions common;
   GenerationFlags generation;
   VariantFlags variants;
+  DecodingFlags decoding;
   std::vector<std::string> adapters;  ///< DIR[:SCALE]
-  std::string system, messages, load, history;
+  std::string system, messages, load, history, quantize = "none";
   bool special = false, status = false, no_history = false;
   std::optional<std::int64_t> logprobs;
   std::optional<double> deadline;

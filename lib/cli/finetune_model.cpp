@@ -31,7 +31,15 @@ using train::Precision;
 TextModelFiles open_files(const FinetuneOptions& options, const std::string& dtype) {
   CommonOptions common = options.common;
   common.dtype = dtype;
-  if (options.init != "random") return open_text_files(common);
+  if (options.init != "random") {
+    TextModelFiles files = open_text_files(common);
+    if (files.gguf && (options.method == "full" || options.merge))
+      throw Error(ExitCode::usage,
+                  fmt::format("{}: a model folder cannot be made of a GGUF file",
+                              options.method == "full" ? "--method full" : "--merge"),
+                  "--method lora trains an adapter for it");
+    return files;
+  }
   const std::string path = model_or_default(common.model);
   pipelines::set_threads(common.threads);
   TextModelFiles files = TextModelFiles::open_untrained(path, {common.device, common.dtype});
@@ -104,6 +112,10 @@ PeftAdapter begun_adapter(const FinetuneOptions& options, models::gemma::CausalL
 
 TraineeFiles open_trainee(const FinetuneOptions& options) {
   TraineeFiles trainee{open_files(options, options.common.dtype), Precision::fp32};
+  if (trainee.files.quantised && (options.method == "full" || options.method == "qlora"))
+    throw Error(ExitCode::usage,
+                fmt::format("--method {}: {} is quantised already", options.method, trainee.files.folder),
+                "--method lora trains an adapter on it as it is");
   trainee.precision = precision_of(options, trainee.files);
   const bool chosen = options.common.dtype != "auto";
   if (chosen && trainee.precision == Precision::fp32 && trainee.files.dtype != at::kFloat)

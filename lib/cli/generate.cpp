@@ -106,7 +106,9 @@ class Run {
   int go() {
     check_flags(options_);
     check_job(options_);
-    files_ = open_text_files(options_.common, options_.adapters);
+    files_ = open_text_files(options_.common, options_.adapters, options_.quantize);
+    files_.cache = cache_format_of(options_.decoding, files_);
+    draft_files_ = open_draft_files(options_.common, options_.decoding);
     variant_ = variant_of(options_.variants, files_);
     if (options_.common.plan || options_.common.max_ram_bytes()) {
       const Plan plan = make_plan();
@@ -122,6 +124,7 @@ class Run {
     if (options_.common.jobs.empty()) read_tools(options_.variants);
     model_ = TextModel::load(files_);
     options_.common.record->timings["load_s"] = model_->load_seconds;
+    draft_ = load_draft(draft_files_, *model_);
     safety_.load({options_.common.device, options_.common.dtype});
     if (!options_.prompt_cache.folder.empty())
       prompt_cache_ = std::make_unique<pipelines::PromptCache>(
@@ -150,14 +153,16 @@ class Run {
   Plan make_plan() const {
     std::int64_t positions = files_.config.max_positions;
     if (options_.prompt || (!options_.file.empty() && options_.file != "-")) {
-      const auto tokenizer = text::Tokenizer::open(files_.folder);
+      const auto tokenizer = files_.open_tokenizer();
       const auto tokens = static_cast<std::int64_t>(tokenizer->encode(prompt_text(options_, false)).size());
       constexpr std::int64_t turn_markers = 16;
       positions = std::min(positions, tokens + turn_markers + options_.generation.max_tokens);
     }
     const bool jobs = !options_.common.jobs.empty();
     const std::int64_t batch = jobs ? options_.batch_size : std::min(options_.batch_size, options_.count);
-    return text_plan(options_.common, files_, positions, batch);
+    Plan plan = text_plan(options_.common, files_, positions, batch, draft_files_);
+    plan.activations += proposal_bytes(options_.decoding, files_, batch);
+    return plan;
   }
 
   /// Seeds of a job's candidates: its own, or the run's next ones. Every job moves the run's counter, so that a job's seed
@@ -206,6 +211,7 @@ class Run {
     request.deadline_seconds = o.deadline;
     constraints_.apply(o.constraint, *model_, request);
     if (prompt_cache_) request.shared = prompt_cache_->state();
+    request.speculation = speculation_of(o.decoding, draft_, o.count);
     if (o.count > 1) request.shared = pipelines::share_prompt(o.count, request.shared);
     for (std::size_t i = 0; i < job.left; ++i) options_.common.record->seeds.push_back(seed + i);
     block_bad_prompt(job);
@@ -219,7 +225,7 @@ class Run {
     for (std::size_t i = 0; i < job.records.size(); ++i) {
       GenerationRequest request = job.request;
       request.seed += i;
-      request.shared = nullptr;
+      request.shared = request.speculation.draft_prompt = nullptr;
       GenerationResult nothing;
       nothing.finish_reason = pipelines::FinishReason::safety;
       nothing.prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
@@ -431,7 +437,8 @@ class Run {
   std::unique_ptr<pipelines::PromptCache> prompt_cache_;
   mutable ConstraintCache constraints_;
   TextModelFiles files_;
-  std::shared_ptr<const TextModel> model_;
+  std::optional<TextModelFiles> draft_files_;
+  std::shared_ptr<const TextModel> model_, draft_;
 };
 
 }  // namespace

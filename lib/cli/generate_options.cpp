@@ -101,11 +101,13 @@ void define_generate_flags(CLI::App& app, GenerateOptions& o) {
                      "  gemma-generate --jobs jobs.jsonl --batch-size 8 -o records.jsonl --resume\n"
                      "  echo \"Translate to German: a red circle\" | gemma-generate --json | jq -r .text");
   add_adapter_flag(app, o.adapters);
+  add_quantize_flag(app, o.quantize);
   add_prompt_flags(app, o);
   add_generation_flags(app, o.generation);
   add_constraint_flags(app, o.constraint);
   add_variant_flags(app, o.variants);
   add_prompt_cache_flags(app, o.prompt_cache);
+  add_decoding_flags(app, o.decoding);
   add_output_flags(app, o);
   const std::string group = "Batches";
   app.add_option("--count", o.count, "Candidates for each prompt; candidate i uses seed N+i")
@@ -124,8 +126,11 @@ void define_generate_flags(CLI::App& app, GenerateOptions& o) {
       ->group(group);
 }
 
-JobRules generate_job_rules() { return {.whole_run = {"adapter", "output", "batch-size", "no-stream", "variant", "safety-model", "prompt-cache", "prompt-cache-size"},
-          .json = {"tools", "json-schema"}}; }
+JobRules generate_job_rules() {
+  return {.whole_run = {"adapter", "quantize", "output", "batch-size", "no-stream", "variant", "safety-model",
+                        "prompt-cache", "prompt-cache-size", "draft", "kv-cache"},
+          .json = {"tools", "json-schema"}};
+}
 
 pipelines::PromptOptions prompt_options(const GenerateOptions& o) {
   using pipelines::PromptMode;

@@ -7,6 +7,7 @@
 
 #include "cli/common.h"
 #include "cli/constraint_options.h"
+#include "cli/decoding_options.h"
 #include "cli/jobs.h"
 #include "cli/variant_options.h"
 #include "pipelines/prompt.h"
@@ -37,9 +38,10 @@ struct GenerateOptions {
   ConstraintFlags constraint;
   VariantFlags variants;
   PromptCacheFlags prompt_cache;
+  DecodingFlags decoding;
   std::vector<std::string> adapters;  ///< DIR[:SCALE]
   std::optional<std::string> prompt;
-  std::string file, system, output;
+  std::string file, system, output, quantize = "none";
   bool chat = false, raw = false, special = false, no_stream = false, score = false;
   std::int64_t count = 1, batch_size = 8;
   std::optional<double> deadline;

@@ -62,6 +62,10 @@ Json generation_record(const pipelines::TextModel& model, const Json& id, std::s
       {"prefill_tok_per_s", rate(result.prefilled_tokens, result.prefill_seconds)},
       // The first token comes out of the prompt's pass.
       {"decode_tok_per_s", rate(std::max<std::int64_t>(0, result.decoded_tokens - 1), result.decode_seconds)}};
+  if (request.speculation.tokens > 0) {  // not "usage": they depend on what was decoded beside this, as times do
+    record["timings"]["proposed_tokens"] = result.proposed_tokens;
+    record["timings"]["accepted_tokens"] = result.accepted_tokens;
+  }
   if (request.constraint) record["timings"]["constraint_s"] = result.constraint_seconds;  // part of decode_s
   return record;
 }

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
@@ -11,6 +12,8 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/softmax.h>
 
+#include "nn/flash.h"
+#include "nn/kernels/cache_codes.h"
 #include "nn/norm.h"
 #include "nn/parallel.h"
 
@@ -42,19 +45,45 @@ at::Tensor attend_block(const at::Tensor& q, const at::Tensor& k, const at::Tens
       .reshape({n, spec.heads, spec.head_dim});
 }
 
+/// The last n of t positions against all of them, without materialised scores: q (n, heads, d), k and v (kv_heads, t, d).
+at::Tensor attend_flash(const kernels::FlashKernels& kernel, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        const AttentionSpec& spec) {
+  const auto out = at::empty_like(q, at::MemoryFormat::Contiguous);
+  const auto side = [](const at::Tensor& x) { return kernels::FlashArgs::Side{x.const_data_ptr(), 0, x.stride(1), x.stride(0)}; };
+  flash_attention(kernel, {.type = kernel_type(q),
+                           .q = {q.const_data_ptr(), 0, q.stride(0), q.stride(1)},
+                           .k = side(k),
+                           .v = side(v),
+                           .out = out.mutable_data_ptr(),
+                           .batch = 1,
+                           .heads = spec.heads,
+                           .queries = q.size(0),
+                           .keys = k.size(1),
+                           .head_dim = spec.head_dim,
+                           .scale = static_cast<float>(spec.scale),
+                           .causal = true,
+                           .past = k.size(1) - q.size(0),
+                           .window = spec.window,
+                           .softcap = static_cast<float>(spec.softcap),
+                           .group = spec.heads / spec.kv_heads});
+  return out;
+}
+
 }  // namespace
 
 at::Tensor attend_run(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, LayerCache& cache,
                       const AttentionSpec& spec) {
   const std::int64_t n = q.size(0);
-  const auto [past_k, past_v] = cache.past();
+  const auto [past_k, past_v] = cache.past(q.scalar_type());
   const std::int64_t past = past_k.defined() ? past_k.size(1) : 0;
-  at::Tensor keys = k.transpose(0, 1), values = v.transpose(0, 1);  // (kv, n, d)
+  auto [keys, values] = cache.as_seen(k, v);  // (kv, n, d)
   if (past > 0) {
     keys = at::cat({past_k, keys}, 1);
     values = at::cat({past_v, values}, 1);
   }
   cache.append(k, v);
+  const auto* kernel = at::GradMode::is_enabled() ? nullptr : flash_kernel_for(q, spec.head_dim);
+  if (kernel != nullptr) return attend_flash(*kernel, q, keys, values, spec);
 
   auto out = at::empty_like(q, at::MemoryFormat::Contiguous);
   for (std::int64_t i = 0; i < n;) {
@@ -70,63 +99,128 @@ at::Tensor attend_run(const at::Tensor& q, const at::Tensor& k, const at::Tensor
   return out;
 }
 
-at::Tensor attend_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                       std::span<LayerCache* const> caches, const AttentionSpec& spec) {
+namespace {
+
+/// Queries, each with what it sees of its cache: collected, then computed by blocks of keys, which all threads share.
+class RowAttention {
+ public:
+  RowAttention(const at::Tensor& q, const at::Tensor& out, const AttentionSpec& spec)
+      : spec_(spec),
+        type_(kernel_type(q)),
+        row_bytes_(spec.heads * spec.head_dim * static_cast<std::int64_t>(q.element_size())),
+        q_(static_cast<const char*>(q.const_data_ptr())),
+        out_(static_cast<char*>(out.mutable_data_ptr())) {}
+
+  /// Rows [first, first + count), each of which sees one more of the cache's places in memory than the one before it; the
+  /// last one sees `seen`.
+  void add(const LayerCache& cache, std::int64_t first, std::int64_t count, std::int64_t seen) {
+    const std::int64_t begin = std::ssize(rows_);
+    const bool coded = cache.format() == CacheFormat::int8;
+    for (std::int64_t i = 0; i < count; ++i)
+      rows_.push_back({{.type = type_,
+                        .q = q_ + (first + i) * row_bytes_,
+                        .k = cache.keys().const_data_ptr(),
+                        .v = cache.values().const_data_ptr(),
+                        .out = out_ + (first + i) * row_bytes_,
+                        .heads = spec_.heads,
+                        .kv_heads = spec_.kv_heads,
+                        .head_dim = spec_.head_dim,
+                        .length = seen - count + 1 + i,
+                        .capacity = cache.keys().size(1),
+                        .scale = static_cast<float>(spec_.scale),
+                        .softcap = static_cast<float>(spec_.softcap)},
+                       coded ? cache.key_scales().const_data_ptr<float>() : nullptr,
+                       coded ? cache.value_scales().const_data_ptr<float>() : nullptr,
+                       places_});
+    for (std::int64_t i = begin; i < std::ssize(rows_); ++i) {
+      rows_[i].place = places_;
+      places_ += spec_.kv_heads * blocks_of(rows_[i]);
+    }
+    // Block by block, so that keys and values come out of the nearest memory for all rows but the first.
+    for (std::int64_t head = 0; head < spec_.kv_heads; ++head)
+      for (std::int64_t block = 0; block < blocks_of(rows_.back()); ++block)
+        for (std::int64_t row = begin; row < std::ssize(rows_); ++row)
+          if (block < blocks_of(rows_[row])) blocks_.push_back({row, head, block});
+  }
+
+  /// Computes what was added, and forgets it.
+  void run() {
+    const std::int64_t group = spec_.heads / spec_.kv_heads, dim = spec_.head_dim;
+    std::vector<float> top(places_ * group), total(places_ * group), sums(places_ * group * dim);
+    parallel(std::ssize(blocks_), group * dim * kernels::attention_block_keys,
+             [&](std::int64_t begin, std::int64_t end) {
+               float scores[kernels::attention_block_keys];
+               for (std::int64_t i = begin; i < end; ++i) {
+                 const auto [row, head, block] = blocks_[i];
+                 const Row& r = rows_[row];
+                 const std::int64_t first = block * kernels::attention_block_keys;
+                 const std::int64_t last = std::min(r.args.length, first + kernels::attention_block_keys);
+                 const std::int64_t place = (r.place + head * blocks_of(r) + block) * group;
+                 if (r.key_scales != nullptr)
+                   kernels::code_table().attention_block(r.args, r.key_scales, r.value_scales, head, first, last,
+                                                         &top[place], &total[place], &sums[place * dim]);
+                 else
+                   kernels::table().attention_block(r.args, head, first, last, &top[place], &total[place],
+                                                    &sums[place * dim], scores);
+               }
+             });
+    for (const Row& r : rows_)
+      for (std::int64_t head = 0; head < spec_.kv_heads; ++head) {
+        const std::int64_t place = (r.place + head * blocks_of(r)) * group;
+        kernels::table().attention_merge(r.args, head, blocks_of(r), &top[place], &total[place], &sums[place * dim]);
+      }
+    rows_.clear(), blocks_.clear(), places_ = 0;
+  }
+
+ private:
+  struct Row {
+    kernels::AttentionArgs args;
+    const float *key_scales, *value_scales;  ///< or null
+    std::int64_t place;                      ///< of its first block among the partial results
+  };
+  struct Block {
+    std::int64_t row, head, index;
+  };
+  static std::int64_t blocks_of(const Row& row) {
+    return (row.args.length + kernels::attention_block_keys - 1) / kernels::attention_block_keys;
+  }
+
+  const AttentionSpec& spec_;
+  kernels::Type type_;
+  std::int64_t row_bytes_;
+  const char* q_;
+  char* out_;
+  std::vector<Row> rows_;
+  std::vector<Block> blocks_;
+  std::int64_t places_ = 0;
+};
+
+}  // namespace
+
+at::Tensor attend_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                       std::span<LayerCache* const> caches, std::span<const std::int64_t> counts,
+                       const AttentionSpec& spec) {
   auto out = at::empty_like(q, at::MemoryFormat::Contiguous);
-  const auto batch = static_cast<std::int64_t>(caches.size());
+  std::int64_t first = 0;
   if (!has_kernels(q)) {
-    for (std::int64_t b = 0; b < batch; ++b)
-      out.narrow(0, b, 1).copy_(attend_run(q.narrow(0, b, 1), k.narrow(0, b, 1), v.narrow(0, b, 1), *caches[b], spec));
+    for (std::size_t s = 0; s < caches.size(); first += counts[s++]) {
+      const auto rows = [&](const at::Tensor& t) { return t.narrow(0, first, counts[s]); };
+      rows(out).copy_(attend_run(rows(q), rows(k), rows(v), *caches[s], spec));
+    }
     return out;
   }
-
-  struct Block {
-    std::int64_t sequence, kv_head, index;
-  };
-  std::vector<kernels::AttentionArgs> args;
-  std::vector<Block> blocks;
-  std::vector<std::int64_t> first_block;  // per (sequence, kv head)
-  const std::int64_t group = spec.heads / spec.kv_heads;
-  const std::int64_t row = spec.heads * spec.head_dim * static_cast<std::int64_t>(q.element_size());
-  for (std::int64_t b = 0; b < batch; ++b) {
-    LayerCache& cache = *caches[b];
-    cache.append(k.narrow(0, b, 1), v.narrow(0, b, 1));
-    args.push_back({.type = kernel_type(q),
-                    .q = static_cast<const char*>(q.const_data_ptr()) + b * row,
-                    .k = cache.keys().const_data_ptr(),
-                    .v = cache.values().const_data_ptr(),
-                    .out = static_cast<char*>(out.mutable_data_ptr()) + b * row,
-                    .heads = spec.heads,
-                    .kv_heads = spec.kv_heads,
-                    .head_dim = spec.head_dim,
-                    .length = cache.filled(),
-                    .capacity = cache.keys().size(1),
-                    .scale = static_cast<float>(spec.scale),
-                    .softcap = static_cast<float>(spec.softcap)});
-    for (std::int64_t h = 0; h < spec.kv_heads; ++h) {
-      first_block.push_back(static_cast<std::int64_t>(blocks.size()));
-      for (std::int64_t i = 0; i * kernels::attention_block_keys < args[b].length; ++i) blocks.push_back({b, h, i});
+  RowAttention attention(q, out, spec);
+  for (std::size_t s = 0; s < caches.size(); first += counts[s++]) {
+    LayerCache& cache = *caches[s];
+    // Where a ring is full, each token takes the place of one that those before it still see.
+    const std::int64_t together = cache.has_room(counts[s]) ? counts[s] : 1;
+    for (std::int64_t i = 0; i < counts[s]; i += together) {
+      if (i > 0) attention.run();
+      cache.append(k.narrow(0, first + i, together), v.narrow(0, first + i, together));
+      attention.add(cache, first + i, together, cache.filled());
     }
   }
-  first_block.push_back(static_cast<std::int64_t>(blocks.size()));
-
-  const auto count = static_cast<std::int64_t>(blocks.size());
-  std::vector<float> top(count * group), total(count * group), sums(count * group * spec.head_dim);
-  parallel(count, group * spec.head_dim * kernels::attention_block_keys, [&](std::int64_t begin, std::int64_t end) {
-    float scores[kernels::attention_block_keys];
-    for (std::int64_t i = begin; i < end; ++i) {
-      const auto& a = args[blocks[i].sequence];
-      const std::int64_t first = blocks[i].index * kernels::attention_block_keys;
-      kernels::table().attention_block(a, blocks[i].kv_head, first,
-                                       std::min(a.length, first + kernels::attention_block_keys), &top[i * group],
-                                       &total[i * group], &sums[i * group * spec.head_dim], scores);
-    }
-  });
-  for (std::int64_t i = 0; i < batch * spec.kv_heads; ++i) {
-    const std::int64_t first = first_block[i];
-    kernels::table().attention_merge(args[i / spec.kv_heads], i % spec.kv_heads, first_block[i + 1] - first,
-                                     &top[first * group], &total[first * group], &sums[first * group * spec.head_dim]);
-  }
+  attention.run();
   return out;
 }
 

@@ -21,9 +21,11 @@ struct AttentionSpec {
 at::Tensor attend_run(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, LayerCache& cache,
                       const AttentionSpec& spec);
 
-/// One token of each of B sequences: q (B, heads, head_dim), k and v (B, kv_heads, head_dim). Appends to every cache and
-/// returns (B, heads, head_dim). Each row is what it would be alone.
-at::Tensor attend_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                       std::span<LayerCache* const> caches, const AttentionSpec& spec);
+/// The next counts[s] tokens of each of several sequences, one behind another: q (N, heads, head_dim), k and v (N, kv_heads,
+/// head_dim), N the sum of the counts. Appends to every cache and returns (N, heads, head_dim). Each row is bit for bit what
+/// it would be if its sequence were alone and its tokens came one at a time.
+at::Tensor attend_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                       std::span<LayerCache* const> caches, std::span<const std::int64_t> counts,
+                       const AttentionSpec& spec);
 
 }  // namespace atelier::nn

@@ -5,6 +5,7 @@
 
 #include "nn/adapter.h"
 #include "nn/module.h"
+#include "nn/quantised_weight.h"
 
 namespace atelier::nn {
 
@@ -16,13 +17,22 @@ class Embedding : public Module {
 
   at::Tensor forward(const at::Tensor& ids) const;  // (...) integers -> (..., size) in the weight's dtype
 
-  at::Tensor weight;  ///< (count, size)
+  /// Puts a quantised table in the place of the dense one, whose memory is let go; results are in `dtype` from then on.
+  void quantise(std::shared_ptr<const QuantisedWeight> quantised, at::ScalarType dtype);
+  const std::shared_ptr<const QuantisedWeight>& quantised() const { return quantised_; }
+  /// The table without adapters: `weight` itself, or the quantised one in `dtype`.
+  at::Tensor dense_weight(at::ScalarType dtype) const;
+
+  at::Tensor weight;  ///< (count, size); of a quantised one only shape and dtype
   std::vector<std::shared_ptr<Adapter>> adapters;
 
  private:
   at::Tensor adapted(const Adapter& adapter, const at::Tensor& ids, at::Tensor y) const;
 
+  at::Tensor look_up(const at::Tensor& ids) const;
+
   double factor_;
+  std::shared_ptr<const QuantisedWeight> quantised_;
 };
 
 }  // namespace atelier::nn

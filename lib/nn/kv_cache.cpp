@@ -5,71 +5,113 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 
+#include "nn/cache_codes.h"
+
 namespace atelier::nn {
+namespace {
+
+using Parts = LayerCache::Parts;
+
+/// The same operation on every part.
+template <typename Step>
+Parts each(const Parts& parts, Step step) {
+  Parts results;
+  for (const at::Tensor& part : parts) results.push_back(step(part));
+  return results;
+}
+
+Parts join(const std::vector<Parts>& pieces) {
+  Parts joined;
+  for (std::size_t i = 0; i < pieces.front().size(); ++i) {
+    std::vector<at::Tensor> all;
+    for (const Parts& piece : pieces) all.push_back(piece[i]);
+    joined.push_back(all.size() == 1 ? all.front() : at::cat(all, 1));
+  }
+  return joined;
+}
+
+Parts narrow(const Parts& parts, std::int64_t first, std::int64_t count) {
+  return each(parts, [&](const at::Tensor& part) { return part.narrow(1, first, count); });
+}
+
+}  // namespace
+
+std::vector<CachePart> cache_parts(CacheFormat format, at::ScalarType dtype, std::int64_t head_dim) {
+  if (format == CacheFormat::full) return {{"key", dtype, head_dim}, {"value", dtype, head_dim}};
+  return {{"key", at::kChar, head_dim},
+          {"value", at::kChar, head_dim},
+          {"key_scale", at::kFloat, 1},
+          {"value_scale", at::kFloat, 1}};
+}
+
+/// k and v: (kv_heads, n, head_dim).
+Parts LayerCache::encode(const at::Tensor& k, const at::Tensor& v) const {
+  if (format_ == CacheFormat::full) return {k, v};
+  const auto [key_codes, key_scales] = to_codes(k);
+  const auto [value_codes, value_scales] = to_codes(v);
+  return {key_codes, value_codes, key_scales, value_scales};
+}
+
+std::pair<at::Tensor, at::Tensor> LayerCache::decode(const Parts& parts, at::ScalarType dtype) const {
+  if (format_ == CacheFormat::full) return {parts[0], parts[1]};
+  return {from_codes(parts[0], parts[2], dtype), from_codes(parts[1], parts[3], dtype)};
+}
 
 std::int64_t LayerCache::filled() const { return window_ > 0 ? std::min(positions_, window_) : positions_; }
 
-void LayerCache::reserve(std::int64_t positions, const at::Tensor& like) {
+void LayerCache::reserve(std::int64_t positions, const Parts& like) {
   const std::int64_t bound = window_ > 0 ? std::min(window_, limit_) : limit_;
-  const std::int64_t have = k_.defined() ? k_.size(1) : 0;
+  const std::int64_t have = parts_.empty() ? 0 : parts_[0].size(1);
   if (positions <= have) return;
   // Grows by half, so that a long context costs a few copies and a short one little memory.
   const std::int64_t capacity = std::max(positions, std::min(bound, std::max<std::int64_t>(have + have / 2, 64)));
   const std::int64_t kept = filled();
-  for (auto* t : {&k_, &v_}) {
-    auto grown = at::empty({like.size(1), capacity, like.size(2)}, like.options());
-    if (kept > 0) grown.narrow(1, 0, kept).copy_(t->narrow(1, 0, kept));
-    *t = grown;
+  parts_.resize(like.size());
+  for (std::size_t i = 0; i < like.size(); ++i) {
+    auto grown = at::empty({like[i].size(0), capacity, like[i].size(2)}, like[i].options());
+    if (kept > 0) grown.narrow(1, 0, kept).copy_(parts_[i].narrow(1, 0, kept));
+    parts_[i] = grown;
   }
 }
 
-void LayerCache::write(std::int64_t slot, const at::Tensor& k, const at::Tensor& v) {
-  k_.narrow(1, slot, k.size(0)).copy_(k.transpose(0, 1));
-  v_.narrow(1, slot, v.size(0)).copy_(v.transpose(0, 1));
+/// Puts parts of consecutive positions, at most a window of them, to their places.
+void LayerCache::write(std::int64_t position, const Parts& parts) {
+  const std::int64_t count = parts[0].size(1);
+  for (std::int64_t done = 0; done < count;) {
+    const std::int64_t slot = window_ > 0 ? (position + done) % window_ : position + done;
+    const std::int64_t piece = window_ > 0 ? std::min(count - done, window_ - slot) : count - done;
+    for (std::size_t i = 0; i < parts.size(); ++i)
+      parts_[i].narrow(1, slot, piece).copy_(piece == count ? parts[i] : parts[i].narrow(1, done, piece));
+    done += piece;
+  }
 }
 
 void LayerCache::append(const at::Tensor& k, const at::Tensor& v) {
   const std::int64_t n = k.size(0);
-  if (recording_) {
-    recorded_k_.push_back(k.transpose(0, 1));
-    recorded_v_.push_back(v.transpose(0, 1));
-  }
-  if (window_ == 0) {
-    reserve(positions_ + n, k);
-    write(positions_, k, v);
-    positions_ += n;
-    return;
-  }
-  reserve(std::min(positions_ + n, window_), k);
-  const std::int64_t skipped = std::max<std::int64_t>(0, n - window_);  // already out of the window
-  positions_ += skipped;
-  for (std::int64_t done = skipped; done < n;) {
-    const std::int64_t slot = positions_ % window_;
-    const std::int64_t part = std::min(n - done, window_ - slot);
-    write(slot, k.narrow(0, done, part), v.narrow(0, done, part));
-    done += part;
-    positions_ += part;
-  }
+  const Parts added = encode(k.transpose(0, 1), v.transpose(0, 1));
+  if (recording_) recorded_.push_back(added);
+  reserve(window_ > 0 ? std::min(positions_ + n, window_) : positions_ + n, added);
+  const std::int64_t skipped = window_ > 0 ? std::max<std::int64_t>(0, n - window_) : 0;  // already out of the window
+  write(positions_ + skipped, skipped == 0 ? added : narrow(added, skipped, n - skipped));
+  positions_ += n;
 }
 
-std::pair<at::Tensor, at::Tensor> LayerCache::past() const {
-  if (positions_ == 0) return {};
-  if (window_ == 0) return {k_.narrow(1, 0, positions_), v_.narrow(1, 0, positions_)};
-  const std::int64_t kept = std::min(positions_, window_ - 1);
+std::pair<at::Tensor, at::Tensor> LayerCache::past(at::ScalarType dtype) const {
+  const std::int64_t kept = window_ > 0 ? std::min(positions_, window_ - 1) : positions_;
   if (kept == 0) return {};
-  return in_order(positions_ - kept, kept);
+  return decode(in_order(positions_ - kept, kept), dtype);
+}
+
+std::pair<at::Tensor, at::Tensor> LayerCache::as_seen(const at::Tensor& k, const at::Tensor& v) const {
+  return decode(encode(k.transpose(0, 1), v.transpose(0, 1)), k.scalar_type());
 }
 
 /// Kept positions [first, first + count) in order of position.
-std::pair<at::Tensor, at::Tensor> LayerCache::in_order(std::int64_t first, std::int64_t count) const {
-  if (window_ == 0) return {k_.narrow(1, first, count), v_.narrow(1, first, count)};
-  const std::int64_t slot = first % window_;
-  const auto unroll = [&](const at::Tensor& t) {
-    const std::int64_t part = std::min(count, window_ - slot);
-    if (part == count) return t.narrow(1, slot, count);
-    return at::cat({t.narrow(1, slot, part), t.narrow(1, 0, count - part)}, 1);
-  };
-  return {unroll(k_), unroll(v_)};
+Parts LayerCache::in_order(std::int64_t first, std::int64_t count) const {
+  if (window_ == 0) return narrow(parts_, first, count);
+  const std::int64_t slot = first % window_, piece = std::min(count, window_ - slot);
+  if (piece == count) return narrow(parts_, slot, count);
+  return join({narrow(parts_, slot, piece), narrow(parts_, 0, count - piece)});
 }
 
 bool LayerCache::can_truncate(std::int64_t n) const {
@@ -79,6 +121,25 @@ bool LayerCache::can_truncate(std::int64_t n) const {
 
 void LayerCache::truncate(std::int64_t n) { positions_ = n; }
 
+void LayerCache::begin_trial(std::int64_t count) {
+  trial_begin_ = positions_;
+  pushed_out_.clear();
+  if (window_ == 0 || positions_ + count <= window_) return;
+  const std::int64_t first = std::max(positions_, window_) - window_;
+  pushed_out_ =
+      each(in_order(first, positions_ + count - window_ - first), [](const at::Tensor& part) { return part.clone(); });
+}
+
+void LayerCache::end_trial(std::int64_t positions) {
+  const std::int64_t first = std::max(trial_begin_, window_);  // the first position that pushed one out
+  trial_begin_ = -1;
+  const Parts saved = std::exchange(pushed_out_, {});
+  const std::int64_t back = std::max(positions, first), undone = positions_ - back;
+  positions_ = positions;
+  if (window_ == 0 || undone <= 0) return;
+  write(back, narrow(saved, back - first, undone));  // a place has the same remainder a window earlier
+}
+
 bool LayerCache::can_cut(std::int64_t begin, std::int64_t count) const {
   if (begin + count > positions_) return false;
   return window_ == 0 || positions_ <= window_ || begin + count <= positions_ - (window_ - 1);
@@ -86,70 +147,58 @@ bool LayerCache::can_cut(std::int64_t begin, std::int64_t count) const {
 
 void LayerCache::cut(std::int64_t begin, std::int64_t count, const std::function<at::Tensor(const at::Tensor&)>& turn) {
   const std::int64_t behind = std::max(begin + count, positions_ - filled());
-  const std::int64_t moved = positions_ - behind;
-  if (window_ == 0) {
-    if (moved > 0) {
-      k_.narrow(1, begin, moved).copy_(turn(k_.narrow(1, behind, moved)));
-      v_.narrow(1, begin, moved).copy_(v_.narrow(1, behind, moved).clone());
-    }
-    positions_ -= count;
+  const std::int64_t moved = positions_ - behind, left = positions_ - count;
+  if (left == 0) {
+    *this = LayerCache(window_, limit_, format_);
     return;
   }
-  std::vector<at::Tensor> keys, values;
-  if (positions_ <= window_ && begin > 0) {
-    const auto [k, v] = in_order(0, begin);
-    keys.push_back(k), values.push_back(v);
-  }
+  std::vector<Parts> pieces;
+  if (begin > 0 && window_ > 0 && positions_ <= window_) pieces.push_back(in_order(0, begin));
   if (moved > 0) {
-    const auto [k, v] = in_order(behind, moved);
-    keys.push_back(turn(k)), values.push_back(v);
+    const Parts old = in_order(behind, moved);
+    const auto [k, v] = decode(old, at::kFloat);
+    Parts turned = encode(turn(k), v);
+    for (std::size_t i = 1; i < old.size(); i += 2) turned[i] = old[i].clone();  // values stay as they are
+    pieces.push_back(std::move(turned));
   }
-  const std::int64_t left = positions_ - count;
-  if (left == 0)
-    *this = LayerCache(window_, limit_);
-  else
-    restore(left, at::cat(keys, 1), at::cat(values, 1));
+  if (window_ > 0) return restore(left, join(pieces));
+  if (moved > 0) write(begin, pieces.front());
+  positions_ = left;
 }
 
-void LayerCache::restore(std::int64_t positions, const at::Tensor& k, const at::Tensor& v) {
-  const std::int64_t kept = std::min(k.size(1), window_ > 0 ? window_ : positions);
+void LayerCache::restore(std::int64_t positions, const Parts& parts) {
+  const std::int64_t given = parts[0].size(1);
+  const std::int64_t kept = std::min(given, window_ > 0 ? window_ : positions);
   const std::int64_t capacity = window_ > 0 ? std::min(positions, window_) : positions;
-  at::Tensor laid[2];
-  const at::Tensor* from[2] = {&k, &v};
-  for (int i = 0; i < 2; ++i) {
-    const at::Tensor last = from[i]->narrow(1, from[i]->size(1) - kept, kept);
-    laid[i] = at::empty({k.size(0), capacity, k.size(2)}, k.options());
-    for (std::int64_t done = 0; done < kept;) {
-      const std::int64_t slot = (positions - kept + done) % capacity;  // capacity is the window once a ring is full
-      const std::int64_t part = std::min(kept - done, capacity - slot);
-      laid[i].narrow(1, slot, part).copy_(last.narrow(1, done, part));
-      done += part;
-    }
-  }
-  k_ = laid[0];
-  v_ = laid[1];
+  const Parts last = narrow(parts, given - kept, kept);
+  parts_ = each(
+      last, [&](const at::Tensor& part) { return at::empty({part.size(0), capacity, part.size(2)}, part.options()); });
   positions_ = positions;
+  write(positions - kept, last);
 }
 
-std::pair<at::Tensor, at::Tensor> LayerCache::stop_recording() {
+Parts LayerCache::stop_recording() {
   recording_ = false;
-  const auto k = std::exchange(recorded_k_, {}), v = std::exchange(recorded_v_, {});
-  if (k.empty()) return {};
-  return {at::cat(k, 1), at::cat(v, 1)};
+  const auto recorded = std::exchange(recorded_, {});
+  return recorded.empty() ? Parts() : join(recorded);
 }
 
 LayerCache LayerCache::fork() const {
   LayerCache copy = *this;
-  copy.recorded_k_.clear(), copy.recorded_v_.clear(), copy.recording_ = false;
-  if (k_.defined()) {
-    // Only what is filled: a fork for one more token must not cost the whole capacity.
-    copy.k_ = k_.narrow(1, 0, filled()).clone(at::MemoryFormat::Contiguous);
-    copy.v_ = v_.narrow(1, 0, filled()).clone(at::MemoryFormat::Contiguous);
-  }
+  copy.recorded_.clear(), copy.recording_ = false;
+  copy.pushed_out_.clear(), copy.trial_begin_ = -1;
+  // Only what is filled: a fork for one more token must not cost the whole capacity.
+  copy.parts_ = each(parts_, [this](const at::Tensor& part) {
+    return part.narrow(1, 0, filled()).clone(at::MemoryFormat::Contiguous);
+  });
   return copy;
 }
 
-std::int64_t LayerCache::bytes() const { return k_.defined() ? 2 * static_cast<std::int64_t>(k_.nbytes()) : 0; }
+std::int64_t LayerCache::bytes() const {
+  std::int64_t sum = 0;
+  for (const at::Tensor& part : parts_) sum += static_cast<std::int64_t>(part.nbytes());
+  return sum;
+}
 
 bool KvCache::can_truncate(std::int64_t n) const {
   return std::all_of(layers.begin(), layers.end(), [n](const LayerCache& layer) { return layer.can_truncate(n); });
@@ -157,6 +206,15 @@ bool KvCache::can_truncate(std::int64_t n) const {
 
 void KvCache::truncate(std::int64_t n) {
   for (auto& layer : layers) layer.truncate(n);
+  positions = n;
+}
+
+void KvCache::begin_trial(std::int64_t count) {
+  for (auto& layer : layers) layer.begin_trial(count);
+}
+
+void KvCache::end_trial(std::int64_t n) {
+  for (auto& layer : layers) layer.end_trial(n);
   positions = n;
 }
 

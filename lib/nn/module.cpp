@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/stop.h"
+#include "nn/parameters.h"
 
 namespace atelier::nn {
 namespace {
@@ -14,20 +15,19 @@ std::string shape_text(at::IntArrayRef shape) {
   return text + "]";
 }
 
-/// Whether the checkpoint has the tensor; throws where its shape is another.
-bool check(const std::string& name, const at::Tensor& parameter, io::WeightSource& source) {
-  if (!source.has(name)) {
-    source.note_missing(name);
+}  // namespace
+
+bool has_parameter(const std::string& stored, const at::Tensor& parameter, io::WeightSource& source) {
+  if (!source.has(stored)) {
+    source.note_missing(stored);
     return false;
   }
-  const auto& info = source.info(name);
+  const auto& info = source.info(stored);
   if (at::IntArrayRef(info.shape) != parameter.sizes())
-    throw base::Error(base::ExitCode::data, fmt::format("tensor \"{}\" has shape {}, the configuration wants {}", name,
+    throw base::Error(base::ExitCode::data, fmt::format("tensor \"{}\" has shape {}, the configuration wants {}", stored,
                                                         shape_text(info.shape), shape_text(parameter.sizes())));
   return true;
 }
-
-}  // namespace
 
 Module::Parameters Module::named_parameters() const {
   Parameters all;
@@ -72,8 +72,8 @@ void load_parameters(Module& module, io::WeightSource& source, const NameMap& na
   for (auto& entry : module.named_parameters()) {
     base::throw_if_stopped();
     const std::string name = names.stored(entry.key());
-    if (check(name, entry.value(), source)) {
-      if (load_one && load_one(entry.key(), name)) continue;
+    if (load_one && load_one(entry.key(), name)) continue;
+    if (has_parameter(name, entry.value(), source)) {
       entry.value().set_data(source.load(name, dtype, device));
       if (source.info(name).dtype != io::dtype_of(dtype) || !device.is_cpu()) source.release(name);  // it was copied
     } else if (missing++ == 0) {
@@ -86,9 +86,14 @@ void load_parameters(Module& module, io::WeightSource& source, const NameMap& na
 }
 
 void account_parameters(Module& module, io::WeightSource& source, const NameMap& names) {
+  account_parameters(module, source, names, {});
+}
+
+void account_parameters(Module& module, io::WeightSource& source, const NameMap& names, const LoadOne& account_one) {
   for (const auto& entry : module.named_parameters()) {
     const std::string name = names.stored(entry.key());
-    if (check(name, entry.value(), source)) source.note_used(name);
+    if (account_one && account_one(entry.key(), name)) continue;
+    if (has_parameter(name, entry.value(), source)) source.note_used(name);
   }
 }
 

@@ -17,6 +17,7 @@
 #include "io/weight_source.h"
 #include "nn/linear.h"
 #include "nn/parallel.h"
+#include "nn/parameters.h"
 
 namespace atelier::nn {
 namespace {
@@ -173,7 +174,7 @@ void load_nf4(Module& module, io::WeightSource& source, const NameMap& names, at
       quantised.emplace(entry.key() + ".weight", linear);
   load_parameters(module, source, names, dtype, device, [&](const std::string& parameter, const std::string& stored) {
     const auto place = quantised.find(parameter);
-    if (place == quantised.end()) return false;
+    if (place == quantised.end() || !has_parameter(stored, place->second->weight, source)) return false;
     const auto own = io::scalar_type(source.info(stored).dtype);
     place->second->quantise(Nf4Weight::quantise(source.load(stored, own, at::kCPU).to(device), double_quantisation));
     source.release(stored);

@@ -13,6 +13,7 @@
 #include "nn/kept_products.h"
 #include "nn/linear.h"
 #include "nn/parallel.h"
+#include "nn/product_weight.h"
 
 namespace atelier::nn {
 namespace {
@@ -83,6 +84,8 @@ at::Tensor by_blocks(const at::Tensor& x, const QuantisedWeight& weight, const a
 
 at::Tensor linear(const at::Tensor& x, const Weight& weight, const at::Tensor& bias, bool f32_result) {
   const std::int64_t rows = weight->in() == 0 ? 0 : x.numel() / weight->in();
+  if (const auto* own = dynamic_cast<const ProductWeight*>(weight.get()); own && !at::GradMode::is_enabled() && rows > 0)
+    if (auto y = own->product(x, bias, f32_result); y.defined()) return y;
   const bool plain = at::GradMode::is_enabled() || rows > max_invariant_rows || !has_kernels(x) ||
                      (bias.defined() && bias.scalar_type() != x.scalar_type());
   if (!plain) return by_blocks(x, *weight, bias, f32_result);
@@ -94,7 +97,7 @@ at::Tensor linear(const at::Tensor& x, const Weight& weight, const at::Tensor& b
     auto* const kept = KeptProducts::current();
     y = kept == nullptr
             ? compute()
-            : kept->product(x, compute, [weight](at::ScalarType dtype) { return weight->dequantise(dtype); });
+            : kept->product(x, compute, [weight](const at::Tensor& dy) { return at::matmul(dy, weight->dequantise(dy.scalar_type())); });
     if (bias.defined()) y = y + bias;
   }
   return f32_result ? y.to(at::kFloat) : y;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -91,7 +92,9 @@ ChatReply ChatSession::answer(GenerationRequest request, const PromptOptions& op
   Prompt prompt = fitting_prompt(options, request.max_tokens);
   reply.forgotten = forgotten_ - before;
   reply.truncated = prompt.truncated;
-  if (reply.forgotten > 0) cache_->allow_cut();
+  draft_ = request.speculation.draft;
+  if (draft_) request.speculation.draft_prompt = draft_cache_;
+  if (reply.forgotten > 0) cache_->allow_cut(), draft_cache_->allow_cut();
   request.prompt = std::move(prompt.ids);
   request.stop_ids = stop_ids_of(*model_, /*chat=*/true, has_tools(options));
   request.shared = cache_;
@@ -135,6 +138,7 @@ void ChatSession::settle(const PromptOptions& options) {
   if (static_cast<std::int64_t>(prompt.ids.size()) >= model_->context) return;
   try {
     cache_->settle(*model_, prompt.ids);
+    if (draft_ && std::ssize(prompt.ids) < draft_->context) draft_cache_->settle(*draft_, prompt.ids);
   } catch (const base::Stopped&) {
   }
 }

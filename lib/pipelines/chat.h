@@ -63,6 +63,8 @@ class ChatSession {
   base::Json messages_ = base::Json::array();
   std::int64_t forgotten_ = 0;  ///< turns that the model no longer sees
   std::shared_ptr<ConversationCache> cache_ = std::make_shared<ConversationCache>();
+  std::shared_ptr<const TextModel> draft_;  ///< of the latest request, or null
+  std::shared_ptr<ConversationCache> draft_cache_ = std::make_shared<ConversationCache>();
 };
 
 }  // namespace atelier::pipelines

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <iterator>
+#include <map>
 
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
@@ -26,9 +28,13 @@ std::span<const float> row_of(const at::Tensor& logits, std::int64_t row) {
 base::Error not_finite() { return {base::ExitCode::condition, "the model's logits are not finite: damaged weights?"}; }
 
 bool all_finite(std::span<const float> numbers) {
-  float probe = 0;
-  for (const float x : numbers) probe += x * 0.0F;  // 0, or NaN from the first infinity or NaN on
-  return probe == 0;
+  constexpr std::size_t lanes = 16;  // sums that do not wait for one another
+  float probe[lanes] = {};           // 0, or NaN from the first infinity or NaN on
+  std::size_t i = 0;
+  for (; i + lanes <= numbers.size(); i += lanes)
+    for (std::size_t lane = 0; lane < lanes; ++lane) probe[lane] += numbers[i + lane] * 0.0F;
+  for (; i < numbers.size(); ++i) probe[0] += numbers[i] * 0.0F;
+  return std::all_of(std::begin(probe), std::end(probe), [](float p) { return p == 0; });
 }
 
 }  // namespace
@@ -98,6 +104,7 @@ class Stream {
       deadline_ = start_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*request_.deadline_seconds));
     result_.prompt_tokens = length;
     if (request_.constraint) constraint_.emplace(request_.constraint, budget_);
+    if (request_.speculation.tokens > 0) speculator_.emplace(request_.speculation, model_);
   }
 
   /// A reply that is given up (a signal) leaves its cache as a finished one does.
@@ -110,6 +117,7 @@ class Stream {
     try {
       const PrefillDeadline deadline(deadline_);
       enter_prompt();
+      if (speculator_ && budget_ > 1) speculator_->enter(request_.prompt);
     } catch (const PastDeadline&) {
       late = true;
       result_.prefilled_tokens = result_.prompt_tokens;  // none of them came from a cache
@@ -125,6 +133,48 @@ class Stream {
     logits_ = at::Tensor();
   }
 
+  /// Looks up what may come next, or says what a draft model should propose. `room`: places of the next step.
+  void look_ahead(std::int64_t room, std::int64_t batch, std::vector<DraftTask>& drafts) {
+    if (!speculator_) return;
+    // The last token of the budget is not worth proposing: the step that it is in would end with it anyway.
+    room = std::min(room, budget_ - std::ssize(result_.token_ids) - 1);
+    if (!speculator_->drafts()) return speculator_->look_up({request_.prompt, result_.token_ids}, room, batch);
+    const std::int64_t known = std::ssize(request_.prompt) + std::ssize(result_.token_ids);
+    if (const std::int64_t wanted = speculator_->wanted(known, room, batch); wanted > 0)
+      drafts.push_back({&*speculator_, request_.prompt, result_.token_ids, &request_.sampling, generator_, wanted});
+  }
+
+  /// What the next step computes: the last token and, behind it, what is proposed.
+  std::int64_t enter_step(std::vector<TokenId>& tokens) {
+    tokens.push_back(result_.token_ids.back());
+    if (!speculator_ || speculator_->proposed().empty()) return 1;
+    const auto proposed = speculator_->proposed();
+    tokens.insert(tokens.end(), proposed.begin(), proposed.end());
+    result_.proposed_tokens += std::ssize(proposed);
+    kept_positions_ = cache.positions;
+    cache.begin_trial(1 + std::ssize(proposed));
+    trying_ = true;
+    return 1 + std::ssize(proposed);
+  }
+
+  /// Chooses tokens from the logits of a step, row by row from `first` on, as long as they are what was proposed.
+  void leave_step(const at::Tensor& logits, std::int64_t first) {
+    if (!speculator_) return accept(row_of(logits, first));
+    const auto guess = speculator_->guess();
+    const std::size_t sent = speculator_->proposed().size();
+    kept_positions_ = cache.positions - static_cast<std::int64_t>(sent);
+    for (std::size_t i = 0;; ++i, ++kept_positions_) {
+      drawn_.reset();
+      accept(row_of(logits, first + static_cast<std::int64_t>(i)));
+      const bool right = i < guess.size() && drawn_ == guess[i];
+      if (i < guess.size() && drawn_) speculator_->learn(i, right);
+      if (i < sent && right) ++result_.accepted_tokens;
+      if (finished_ || i == sent || !right) break;
+    }
+    speculator_->settle(kept_positions_);
+    take_back();
+  }
+
   /// Chooses the next token from its logits.
   void accept(std::span<const float> logits) {
     if (!all_finite(logits)) {
@@ -134,6 +184,7 @@ class Stream {
     if (past_deadline()) return finish(FinishReason::deadline);
     if (constraint_ && !keeps([this] { narrow(); })) return finish(FinishReason::length);
     const TokenId id = sample(logits, {request_.prompt, result_.token_ids}, request_.sampling, generator_, allowed_);
+    drawn_ = id;
     ++result_.decoded_tokens;
     if (std::find(request_.stop_ids.begin(), request_.stop_ids.end(), id) != request_.stop_ids.end())
       return finish(FinishReason::stop);
@@ -151,7 +202,6 @@ class Stream {
   }
 
   bool finished() const { return finished_; }
-  TokenId last() const { return result_.token_ids.back(); }
   const GenerationRequest& request() const { return request_; }
   GenerationResult take() { return std::move(result_); }
 
@@ -220,7 +270,13 @@ class Stream {
     give_cache_back();
   }
 
+  /// Forgets the keys and values of proposals that were wrong.
+  void take_back() {
+    if (std::exchange(trying_, false)) cache.end_trial(kept_positions_);
+  }
+
   void give_cache_back() {
+    take_back();
     if (std::exchange(entered_, false)) request_.shared->leave(std::move(cache));
     cache = {};
   }
@@ -247,6 +303,9 @@ class Stream {
   base::Generator generator_;
   text::StreamDecoder decoder_;
   StopMatcher matcher_;
+  std::optional<Speculator> speculator_;
+  std::optional<TokenId> drawn_;     ///< by the latest accept()
+  std::int64_t kept_positions_ = 0;  ///< of the cache, without what was wrongly proposed
   std::optional<text::constraint::ConstraintState> constraint_;
   std::vector<std::uint64_t> allowed_;
   Clock::time_point start_, decode_start_;
@@ -256,19 +315,29 @@ class Stream {
   std::vector<std::size_t> starts_;  ///< where in the decoded text each token begins
   std::size_t decoded_ = 0;          ///< bytes of text so far
   GenerationResult result_;
-  bool finished_ = false, entered_ = false;
+  bool finished_ = false, entered_ = false, trying_ = false;
 };
 
-/// One token for every stream.
+/// One token for every stream, and more where proposals are right.
 void decode_step(const TextModel& model, std::vector<std::unique_ptr<Stream>>& streams) {
+  const std::int64_t batch = std::ssize(streams), room = nn::max_invariant_rows / batch - 1;
+  std::map<const TextModel*, std::vector<DraftTask>> drafts;
+  for (auto& stream : streams) {
+    std::vector<DraftTask> wanted;
+    stream->look_ahead(room, batch, wanted);
+    for (DraftTask& task : wanted) drafts[&task.speculator->draft()].push_back(std::move(task));
+  }
+  for (auto& [draft, tasks] : drafts) Speculator::draft_tokens(tasks);
   std::vector<TokenId> tokens;
   std::vector<nn::KvCache*> caches;
+  std::vector<std::int64_t> counts;
   for (auto& stream : streams) {
-    tokens.push_back(stream->last());
+    counts.push_back(stream->enter_step(tokens));
     caches.push_back(&stream->cache);
   }
-  const at::Tensor logits = model.network->logits(model.network->forward({tokens, caches})).cpu();  // (B, vocab)
-  for (std::size_t i = 0; i < streams.size(); ++i) streams[i]->accept(row_of(logits, static_cast<std::int64_t>(i)));
+  const at::Tensor logits =
+      model.network->logits(model.network->forward({tokens, caches, counts})).cpu();  // (rows, vocab)
+  for (std::int64_t i = 0, row = 0; i < batch; row += counts[i++]) streams[i]->leave_step(logits, row);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "pipelines/prefill.h"
 #include "pipelines/sampling.h"
+#include "pipelines/speculation.h"
 #include "pipelines/text_model.h"
 #include "text/constraint/constraint.h"
 
@@ -31,6 +32,7 @@ struct GenerationRequest {
   std::optional<std::int64_t> logprobs;           ///< K: also the K most likely tokens of every position
   std::optional<double> deadline_seconds;         ///< from the start of this request's prompt; looked at between its chunks too
   std::shared_ptr<PromptState> shared;            ///< or null
+  Speculation speculation;                        ///< on a CPU it changes no byte of a result
   std::function<void(std::string_view)> on_text;  ///< whole UTF-8 characters as they become certain; may be empty
   std::size_t tag = 0;                            ///< for the caller
 };
@@ -48,6 +50,7 @@ struct GenerationResult {
   std::vector<LogprobEntry> logprobs;  ///< one per token_ids entry, where asked for
   std::int64_t prompt_tokens = 0, decoded_tokens = 0;
   std::int64_t prefilled_tokens = 0;  ///< of the prompt, those that went through the network; the rest came from a cache
+  std::int64_t proposed_tokens = 0, accepted_tokens = 0;  ///< of speculation
   double prefill_seconds = 0, decode_seconds = 0;
   double constraint_seconds = 0;  ///< of decode_seconds: finding out which tokens the constraint allows
 };

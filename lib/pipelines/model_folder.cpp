@@ -6,6 +6,7 @@
 #include <memory>
 #include <numeric>
 #include <set>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -18,6 +19,7 @@
 #include "nn/adapter.h"
 #include "nn/embedding.h"
 #include "nn/linear.h"
+#include "nn/group_quantised_weight.h"
 
 namespace atelier::pipelines {
 namespace {
@@ -28,6 +30,7 @@ using models::gemma::CausalLm;
 using models::gemma::Names;
 
 constexpr std::int64_t shard_bytes = 2'000'000'000;
+constexpr std::int64_t rows_of_block = nn::kernels::packed_rows;
 constexpr std::size_t largest_copied_file = std::size_t{1} << 30;
 
 /// Files of a folder that belong to the tokenizer and to how text is generated.
@@ -53,7 +56,42 @@ std::int64_t bytes_of(const FolderTensor& t) {
                          std::multiplies<>());
 }
 
-void write_shard(const std::string& path, const std::vector<FolderTensor>& tensors) {
+constexpr std::string_view part_suffixes[] = {nn::GroupQuantisedWeight::codes_suffix, nn::GroupQuantisedWeight::scales_suffix,
+                                                nn::GroupQuantisedWeight::units_suffix};
+
+/// A name without what packed weights' parts have behind it, and that; nothing where it is no part.
+std::pair<std::string, std::string> split_part(const std::string& name) {
+  for (const std::string_view suffix : part_suffixes)
+    if (name.ends_with(suffix)) return {name.substr(0, name.size() - suffix.size()), std::string(suffix)};
+  return {name, ""};
+}
+
+/// The codes of the first packed weight; null where the tensors are dense.
+const FolderTensor* first_codes(const std::vector<FolderTensor>& tensors) {
+  for (const FolderTensor& t : tensors)
+    if (t.name.ends_with(nn::GroupQuantisedWeight::codes_suffix)) return &t;
+  return nullptr;
+}
+
+Json quantisation_json(const std::vector<FolderTensor>& tensors) {
+  const FolderTensor& codes = *first_codes(tensors);
+  const std::string scales = split_part(codes.name).first + nn::GroupQuantisedWeight::scales_suffix;
+  const auto found = std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.name == scales; });
+  const int bits = found->shape.at(2) == rows_of_block ? 8 : 4;
+  return {{"quant_method", quantised_method},
+          {"version", quantised_version},
+          {"bits", bits},
+          {"group_size", codes.shape.at(2) * 8 / (bits * rows_of_block)}};
+}
+
+std::map<std::string, std::string> metadata_of(const std::vector<FolderTensor>& tensors) {
+  std::map<std::string, std::string> metadata{{"format", "pt"}};
+  if (first_codes(tensors)) metadata["quantization_config"] = base::dump_json(quantisation_json(tensors));
+  return metadata;
+}
+
+void write_shard(const std::string& path, const std::vector<FolderTensor>& tensors,
+                 const std::map<std::string, std::string>& metadata) {
   std::vector<at::Tensor> held;
   std::vector<io::TensorBytes> entries;
   for (const FolderTensor& t : tensors) {
@@ -64,7 +102,7 @@ void write_shard(const std::string& path, const std::vector<FolderTensor>& tenso
         {{t.name, io::dtype_of(here.scalar_type()), here.sizes().vec()},
          {static_cast<const std::byte*>(here.const_data_ptr()), static_cast<std::size_t>(here.nbytes())}});
   }
-  io::write_safetensors(path, entries, {{"format", "pt"}});
+  io::write_safetensors(path, entries, metadata);
 }
 
 std::vector<std::vector<FolderTensor>> shards_of(const std::vector<FolderTensor>& tensors) {
@@ -83,12 +121,13 @@ std::vector<std::vector<FolderTensor>> shards_of(const std::vector<FolderTensor>
 
 void write_weights(const std::string& folder, const std::vector<FolderTensor>& tensors) {
   const auto shards = shards_of(tensors);
-  if (shards.size() == 1) return write_shard(folder + "/model.safetensors", tensors);
+  const auto metadata = metadata_of(tensors);
+  if (shards.size() == 1) return write_shard(folder + "/model.safetensors", tensors, metadata);
   Json map = Json::object();
   std::int64_t total = 0;
   for (std::size_t i = 0; i < shards.size(); ++i) {
     const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-    write_shard(folder + "/" + name, shards[i]);
+    write_shard(folder + "/" + name, shards[i], metadata);
     for (const FolderTensor& t : shards[i]) {
       map[t.name] = name;
       total += bytes_of(t);
@@ -105,12 +144,15 @@ std::vector<FolderTensor> with_the_rest(const std::vector<FolderTensor>& tensors
   std::vector<FolderTensor> all;
   std::set<std::string> written;
   for (FolderTensor t : tensors) {
-    t.name = names.stored(t.name);
-    written.insert(t.name);
+    const auto [weight, suffix] = split_part(t.name);
+    const std::string stored = names.stored(weight);
+    t.name = stored + suffix;
+    written.insert(stored);
     all.push_back(std::move(t));
   }
   for (const std::string& name : origin.weights->names()) {
-    if (written.contains(name) || (origin.config.tied_head && name.ends_with("lm_head.weight"))) continue;
+    const std::string weight = split_part(name).first;
+    if (written.contains(weight) || (origin.config.tied_head && weight.ends_with("lm_head.weight"))) continue;
     const io::TensorInfo& info = origin.weights->info(name);
     const at::ScalarType dtype = io::scalar_type(info.dtype);
     all.push_back(
@@ -123,7 +165,11 @@ Json config_of(const TextModelFiles& origin, const std::vector<FolderTensor>& te
   Json config = origin.config_json;
   const bool head =
       std::any_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.name == "lm_head.weight"; });
-  const char* format = tensors.front().dtype == at::kFloat ? "float32" : "bfloat16";
+  const bool packed = first_codes(tensors) != nullptr;
+  const at::ScalarType dtype = packed ? origin.dtype : tensors.front().dtype;
+  const char* format = dtype == at::kFloat ? "float32" : "bfloat16";
+  config.erase("quantization_config");
+  if (packed) config["quantization_config"] = quantisation_json(tensors);
   const auto settle = [&](Json& part) {
     for (const char* key : {"torch_dtype", "dtype"})
       if (part.contains(key)) part[key] = format;
@@ -151,13 +197,16 @@ std::vector<FolderTensor> merged_tensors(const CausalLm& network) {
     const std::string name = entry.key() + ".weight";
     if (const auto* linear = entry.value()->as<nn::Linear>()) {
       if (entry.key() == "lm_head") head = linear;
-      if (linear->adapters.empty() && !linear->quantised()) continue;
+      // A tied head is listed where an adapter tells it from the embedding.
+      const bool tied = embedding && linear == head && head->weight.is_alias_of(embedding->weight);
+      if (linear->adapters.empty() && (!linear->quantised() || tied)) continue;
       list(name, linear->weight, dtype,
            [linear, dtype] { return merged(linear->dense_weight(dtype), linear->adapters, false); });
     } else if (const auto* table = entry.value()->as<nn::Embedding>()) {
       embedding = table;
-      if (table->adapters.empty()) continue;
-      list(name, table->weight, dtype, [table] { return merged(table->weight, table->adapters, true); });
+      if (table->adapters.empty() && !table->quantised()) continue;
+      list(name, table->weight, dtype,
+           [table, dtype] { return merged(table->dense_weight(dtype), table->adapters, true); });
     }
   }
   const auto list_plain = [&](const std::string& name, const at::Tensor& weight) {
@@ -167,7 +216,7 @@ std::vector<FolderTensor> merged_tensors(const CausalLm& network) {
   // A tied head is no parameter; where an adapter changes one of the two, or a whole weight took the place of one, each is
   // written.
   const bool apart = !embedding->adapters.empty() || !head->weight.is_alias_of(embedding->weight);
-  if (apart) list_plain("lm_head.weight", head->weight);
+  if (apart) list("lm_head.weight", head->weight, dtype, [head, dtype] { return head->dense_weight(dtype).detach(); });
   std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return tensors;
 }

@@ -58,9 +58,17 @@ std::string fingerprint(const std::string& path) {
   return text + " " + base::sha256_hex(sampled);
 }
 
-std::string tensor_name(std::size_t layer, bool value) { return fmt::format("layers.{}.{}", layer, value ? "value" : "key"); }
-
-std::string name_of(std::size_t i) { return tensor_name(i / 2, i % 2 == 1); }
+/// The tensors of one block, layer by layer.
+std::vector<nn::CachePart> parts_of(const TextModel& model) {
+  const auto& c = model.network->config();
+  std::vector<nn::CachePart> all;
+  for (std::size_t layer = 0; layer < c.sliding.size(); ++layer)
+    for (nn::CachePart part : nn::cache_parts(model.network->cache_format(), model.network->dtype(), c.head_dim)) {
+      part.name = fmt::format("layers.{}.{}", layer, part.name);
+      all.push_back(std::move(part));
+    }
+  return all;
+}
 
 std::span<const std::byte> bytes_of(const at::Tensor& t) {
   return {static_cast<const std::byte*>(t.const_data_ptr()), static_cast<std::size_t>(t.nbytes())};
@@ -93,7 +101,7 @@ class PromptCache::State final : public PromptState {
     const std::int64_t begin = static_cast<std::int64_t>(known) * block;
     entered.logits = prefill_logits(model, tokens.subspan(begin), cache, block);
     entered.computed = count - begin;
-    if (record) cache_.store(cache, keys, known);
+    if (record) cache_.store(model, cache, keys, known);
     cache_.note_use(keys, keys.size());
     return entered;
   }
@@ -107,6 +115,8 @@ PromptCache::PromptCache(std::string folder, std::uint64_t limit, const TextMode
     : folder_(std::move(folder)), limit_(limit) {
   std::string all = fmt::format("{}\n{}\n{}\n{}\n", kFormat, base::dump_json(files.config_json),
                                 c10::toString(files.dtype), files.device.str());
+  if (files.quantisation) all += fmt::format("{} bits, groups of {}\n", files.quantisation.bits, files.quantisation.group);
+  if (files.cache == nn::CacheFormat::int8) all += "int8\n";
   for (const auto& file : files.weights->files()) all += fingerprint(file.path) + "\n";
   for (const std::string& adapter : adapters) all += adapter + "\n";
   identity_ = base::sha256_hex(all).substr(0, 32);
@@ -140,17 +150,16 @@ std::vector<at::Tensor> PromptCache::read_block(const TextModel& model, const Ke
   std::error_code failed;
   if (!fs::exists(path, failed)) return {};
   try {
-    const auto& c = model.network->config();
+    const std::int64_t heads = model.network->config().kv_heads;
     const auto file = io::MappedFile::open(path);
     const auto header = io::parse_safetensors(file->bytes(), path);
     const auto source = io::WeightSource::open(path);
     std::vector<at::Tensor> tensors;
-    for (std::size_t i = 0; i < 2 * c.sliding.size(); ++i) {
-      const auto& info = source->info(name_of(i));
-      if (info.shape != std::vector<std::int64_t>{c.kv_heads, block, c.head_dim} ||
-          info.dtype != io::dtype_of(model.network->dtype()))
+    for (const nn::CachePart& part : parts_of(model)) {
+      const auto& info = source->info(part.name);
+      if (info.shape != std::vector<std::int64_t>{heads, block, part.width} || info.dtype != io::dtype_of(part.dtype))
         throw Error(base::ExitCode::data, fmt::format("{}: {} does not fit the model", path, info.name));
-      tensors.push_back(source->load(info.name, model.network->dtype(), at::kCPU));
+      tensors.push_back(source->load(info.name, part.dtype, at::kCPU));
     }
     const auto found = header.metadata.find("sha256");
     if (found == header.metadata.end() || found->second != digest(tensors))
@@ -167,40 +176,43 @@ std::vector<at::Tensor> PromptCache::read_block(const TextModel& model, const Ke
 
 std::size_t PromptCache::load(const TextModel& model, const std::vector<Key>& keys, nn::KvCache& cache) {
   const std::size_t layers = cache.layers.size();
-  std::vector<std::vector<at::Tensor>> parts(2 * layers);  // by tensor, then by block
+  std::vector<std::vector<at::Tensor>> blocks;  // by tensor, then by block
   std::size_t found = 0;
   for (; found < keys.size(); ++found) {
     auto tensors = read_block(model, keys[found]);
     if (tensors.empty()) break;
+    blocks.resize(tensors.size());
     for (std::size_t i = 0; i < tensors.size(); ++i) {
-      parts[i].push_back(std::move(tensors[i]));
+      blocks[i].push_back(std::move(tensors[i]));
       // Of a sliding layer only the blocks that its window reaches are wanted.
-      const std::int64_t window = cache.layers[i / 2].window();
-      if (window > 0 && std::ssize(parts[i]) * block >= window + block) parts[i].erase(parts[i].begin());
+      const std::int64_t window = cache.layers[i * layers / tensors.size()].window();
+      if (window > 0 && std::ssize(blocks[i]) * block >= window + block) blocks[i].erase(blocks[i].begin());
     }
   }
   if (found == 0) return 0;
   const std::int64_t positions = static_cast<std::int64_t>(found) * block;
-  for (std::size_t i = 0; i < layers; ++i)
-    cache.layers[i].restore(positions, at::cat(parts[2 * i], 1).to(model.network->device()),
-                            at::cat(parts[2 * i + 1], 1).to(model.network->device()));
+  const std::size_t parts = blocks.size() / layers;
+  for (std::size_t i = 0; i < layers; ++i) {
+    nn::LayerCache::Parts joined;
+    for (std::size_t part = 0; part < parts; ++part)
+      joined.push_back(at::cat(blocks[i * parts + part], 1).to(model.network->device()));
+    cache.layers[i].restore(positions, joined);
+  }
   cache.positions = positions;
   return found;
 }
 
-void PromptCache::store(nn::KvCache& recorded, const std::vector<Key>& keys, std::size_t known) {
+void PromptCache::store(const TextModel& model, nn::KvCache& recorded, const std::vector<Key>& keys,
+                        std::size_t known) {
   std::vector<at::Tensor> all;
-  for (auto& layer : recorded.layers) {
-    const auto [k, v] = layer.stop_recording();
-    all.push_back(k.cpu());
-    all.push_back(v.cpu());
-  }
+  for (auto& layer : recorded.layers)
+    for (const at::Tensor& part : layer.stop_recording()) all.push_back(part.cpu());
   try {
     for (std::size_t i = known; i < keys.size(); ++i) {
       std::vector<at::Tensor> tensors;
       for (const at::Tensor& t : all)
         tensors.push_back(t.narrow(1, static_cast<std::int64_t>(i - known) * block, block).contiguous());
-      write_block(keys[i], tensors);
+      write_block(model, keys[i], tensors);
     }
     shrink();
   } catch (const base::Stopped&) {
@@ -210,11 +222,12 @@ void PromptCache::store(nn::KvCache& recorded, const std::vector<Key>& keys, std
   }
 }
 
-void PromptCache::write_block(const Key& key, const std::vector<at::Tensor>& tensors) {
+void PromptCache::write_block(const TextModel& model, const Key& key, const std::vector<at::Tensor>& tensors) {
+  const auto parts = parts_of(model);
   std::vector<io::TensorBytes> list;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     io::TensorInfo info;
-    info.name = name_of(i);
+    info.name = parts[i].name;
     info.dtype = io::dtype_of(tensors[i].scalar_type());
     info.shape = tensors[i].sizes().vec();
     list.push_back({info, bytes_of(tensors[i])});

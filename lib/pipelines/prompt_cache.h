@@ -12,8 +12,9 @@ namespace atelier::pipelines {
 /// Keys and values of prompts, kept in a folder for other processes.
 ///
 /// A prompt is cut into blocks of 128 tokens. A block's file, FOLDER/IDENTITY/KEY.safetensors, holds the keys and values of its
-/// positions in every layer (`layers.N.key`, `layers.N.value`, each (kv_heads, 128, head_dim)). Its key is the hash of the
-/// block before it and of its own tokens, so prompts with a common beginning share its blocks, whatever follows. The
+/// positions in every layer (`layers.N.key`, `layers.N.value`, each (kv_heads, 128, head_dim); of a cache in 8 bits the codes,
+/// and `layers.N.key_scale`, `layers.N.value_scale`, each (kv_heads, 128, 1)). Its key is the hash of the block before it and
+/// of its own tokens, so prompts with a common beginning share its blocks, whatever follows. The
 /// identity is a hash of the weights (header and size of every file, samples of its data, its time of change), the config,
 /// the adapters, the number format, the device and this format's version. Such a prompt is always computed in blocks of 128,
 /// whether they were found or not, so a hit gives the same bytes as a miss.
@@ -42,10 +43,10 @@ class PromptCache {
   std::string path_of(const Key& key) const;
   /// Loads the longest chain of blocks that is there; returns how many.
   std::size_t load(const TextModel& model, const std::vector<Key>& keys, nn::KvCache& cache);
-  /// A block's tensors in order of layers, key before value; empty where there is none, or none that can be used.
+  /// A block's tensors, layer by layer in the order of nn::cache_parts; empty where there is none, or none that can be used.
   std::vector<at::Tensor> read_block(const TextModel& model, const Key& key);
-  void store(nn::KvCache& recorded, const std::vector<Key>& keys, std::size_t known);
-  void write_block(const Key& key, const std::vector<at::Tensor>& tensors);
+  void store(const TextModel& model, nn::KvCache& recorded, const std::vector<Key>& keys, std::size_t known);
+  void write_block(const TextModel& model, const Key& key, const std::vector<at::Tensor>& tensors);
   void note_use(const std::vector<Key>& keys, std::size_t count) const;
   void shrink() const;
   void stop_writing(const std::string& why);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <unordered_map>
 
@@ -53,6 +54,24 @@ void keep_top_k(std::vector<Scored>& all, std::int64_t k) {
   }
 }
 
+/// The same of the scores of a whole vocabulary, without a copy of all of them: what cannot be among the best is passed over.
+std::vector<Scored> best_scores(const std::vector<float>& scores, float scale, std::int64_t k) {
+  std::vector<Scored> best;
+  std::size_t room = 2 * static_cast<std::size_t>(k) + 256;
+  float least = -std::numeric_limits<float>::infinity();
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    const float score = scores[i] * scale;
+    if (score < least) continue;
+    best.push_back({score, static_cast<TokenId>(i)});
+    if (best.size() < room) continue;
+    keep_top_k(best, k);
+    least = best[static_cast<std::size_t>(k) - 1].score;
+    room = std::max(room, 2 * best.size());  // many may be equal
+  }
+  keep_top_k(best, k);
+  return best;
+}
+
 /// Sorts only as much of the candidates as the nucleus needs: with the whole vocabulary open a full sort would cost more
 /// than a small model's forward pass. Returns how many of them are kept.
 std::size_t sort_nucleus(std::vector<Scored>& all, double top_p, double top, double total) {
@@ -101,9 +120,10 @@ std::vector<Candidate> filtered_distribution(std::span<const float> logits, cons
     return {{static_cast<TokenId>(best - scores.begin()), 1.0}};
   }
   const auto inverse = static_cast<float>(options.temperature == 0 ? 1 : 1 / options.temperature);
-  std::vector<Scored> all = open_scores(scores, inverse, allowed);
+  const bool whole = allowed.empty() && options.top_k > 0;
+  std::vector<Scored> all = whole ? best_scores(scores, inverse, options.top_k) : open_scores(scores, inverse, allowed);
   if (options.temperature == 0) return {{std::min_element(all.begin(), all.end(), before)->id, 1.0}};
-  keep_top_k(all, options.top_k);
+  if (!whole) keep_top_k(all, options.top_k);
 
   const double top =
       std::max_element(all.begin(), all.end(), [](auto& a, auto& b) { return a.score < b.score; })->score;

@@ -14,10 +14,13 @@
 #include "base/sha256.h"
 #include "base/stopwatch.h"
 #include "models/adapters/peft.h"
+#include "models/gemma/gguf.h"
 #include "models/gemma/names.h"
 #include "nn/kernels/kernels.h"
 #include "nn/nf4.h"
+#include "nn/quantised_loading.h"
 #include "pipelines/generation.h"
+#include "text/gguf_tokenizer.h"
 
 namespace atelier::pipelines {
 namespace {
@@ -29,8 +32,30 @@ using models::gemma::Names;
 namespace fs = std::filesystem;
 
 at::ScalarType checkpoint_dtype(const io::WeightSource& weights, const Names& names) {
-  const std::string embedding = names.stored("model.embed_tokens.weight");
-  return weights.has(embedding) ? io::scalar_type(weights.info(embedding).dtype) : at::kFloat;
+  // A packed checkpoint still has its norms as they were.
+  for (const char* name : {"model.embed_tokens.weight", "model.norm.weight"})
+    if (const std::string stored = names.stored(name); weights.has(stored))
+      return io::scalar_type(weights.info(stored).dtype);
+  return at::kFloat;
+}
+
+/// `quantization_config` of a packed folder says what its tensors are, for those who cannot read them.
+void check_quantization_config(const TextModelFiles& files) {
+  const auto found = files.config_json.find("quantization_config");
+  if (found == files.config_json.end()) return;
+  const std::string what = files.folder + "/config.json: quantization_config";
+  if (!found->is_object()) throw Error(ExitCode::data, what + " must be an object");
+  const base::JsonFields fields(*found, what);
+  if (const std::string method = fields.string("quant_method"); method != quantised_method)
+    throw Error(ExitCode::data, fmt::format("{}: \"quant_method\" is \"{}\", known is {}", what, method, quantised_method),
+                "gemma-quantize makes folders in fewer bits out of the original one");
+  if (fields.integer("version", 0, 1 << 20) != quantised_version)
+    throw Error(ExitCode::data, fmt::format("{}: another version than {}, which these tools read", what, quantised_version));
+}
+
+at::Device device_for_quantised(const std::string& name, at::Device device) {
+  if (device.is_cpu() || name == "auto") return at::kCPU;
+  throw Error(ExitCode::unavailable, fmt::format("--device {}: weights in 8 or 4 bits run on the CPU", name));
 }
 
 at::ScalarType resolve_dtype(const std::string& name, at::ScalarType stored, at::Device device) {
@@ -56,17 +81,23 @@ TextModelFiles open_config(const std::string& path, const Placement& placement) 
   TextModelFiles files;
   std::error_code ignored;
   if (!fs::exists(path, ignored)) throw Error(ExitCode::no_input, fmt::format("{}: no such file or folder", path));
+  files.device = resolve_device(placement.device);
   const bool is_folder = fs::is_directory(path, ignored);
   files.folder = is_folder ? path : fs::path(path).parent_path().string();
   if (files.folder.empty()) files.folder = ".";
+  if (io::is_gguf(path)) {
+    files.gguf = io::GgufFile::open(path);
+    files.config_json = models::gemma::config_from_gguf(files.gguf->header, path);
+    files.config = models::gemma::parse_config(files.config_json, path);
+    return files;
+  }
   const std::string config_path = files.folder + "/config.json";
   if (!fs::exists(config_path, ignored))
-    throw Error(
-        ExitCode::no_input, fmt::format("{}: no config.json", files.folder),
-        "--model wants a Hugging Face folder, or a .safetensors file with config.json and the tokenizer beside it");
+    throw Error(ExitCode::no_input, fmt::format("{}: no config.json", files.folder),
+                "--model wants a Hugging Face folder, a .safetensors file with config.json and the tokenizer beside "
+                "it, or a GGUF file");
   files.config_json = base::read_json_file(config_path);
   files.config = models::gemma::parse_config(files.config_json, config_path);
-  files.device = resolve_device(placement.device);
   return files;
 }
 
@@ -78,10 +109,11 @@ std::shared_ptr<TextModel> without_weights(const TextModelFiles& files) {
   model->tokenizer = parts.tokenizer;
   model->chat_template = parts.chat_template;
   model->instruction_tuned = parts.instruction_tuned;
-  model->stop_ids = models::gemma::read_stop_ids(files.folder, files.config_json);
+  model->stop_ids = models::gemma::read_stop_ids(files.gguf ? "" : files.folder, files.config_json);
   model->bos = model->tokenizer->bos();
   model->context = files.config.max_positions;
   model->network = std::make_shared<CausalLm>(files.config);
+  model->network->set_cache_format(files.cache);
   return model;
 }
 
@@ -103,9 +135,16 @@ at::Device resolve_device(const std::string& name) {
 
 TextModelFiles TextModelFiles::open(const std::string& path, const Placement& placement) {
   TextModelFiles files = open_config(path, placement);
-  files.weights = io::WeightSource::open(path);
+  check_quantization_config(files);
+  files.weights = files.gguf ? models::gemma::gguf_weights(files.gguf) : io::WeightSource::open(path);
   files.dtype = resolve_dtype(
       placement.dtype, checkpoint_dtype(*files.weights, Names(*files.weights, files.config.tied_head)), files.device);
+  files.quantisation = placement.quantisation;
+  const Names names(*files.weights, files.config.tied_head);
+  files.quantised = nn::has_quantised(*files.weights, names.stored("model.embed_tokens.weight"));
+  if (files.quantised && files.quantisation)
+    throw Error(ExitCode::usage, fmt::format("{}: is quantised already", path), "leave --quantize out");
+  if (files.quantised || files.quantisation) files.device = device_for_quantised(placement.device, files.device);
   return files;
 }
 
@@ -115,10 +154,24 @@ TextModelFiles TextModelFiles::open_untrained(const std::string& folder, const P
   return files;
 }
 
+std::shared_ptr<const text::Tokenizer> TextModelFiles::open_tokenizer() const {
+  if (!gguf) return text::Tokenizer::open(folder);
+  auto tokenizer = text::tokenizer_from_gguf(gguf->header, gguf->file->path());
+  if (tokenizer->size() > config.vocab_size)
+    throw Error(ExitCode::data, fmt::format("{}: {} tokens for {} rows of token_embd.weight", gguf->file->path(),
+                                            tokenizer->size(), config.vocab_size));
+  return tokenizer;
+}
+
+std::shared_ptr<const text::ChatTemplate> TextModelFiles::own_template() const {
+  return gguf ? text::chat_template_from_gguf(gguf->header, gguf->file->path())
+              : text::ChatTemplate::from_folder(folder);
+}
+
 TextParts TextParts::open(const TextModelFiles& files) {
   TextParts parts;
-  parts.tokenizer = text::Tokenizer::open(files.folder);
-  parts.chat_template = text::ChatTemplate::from_folder(files.folder);
+  parts.tokenizer = files.open_tokenizer();
+  parts.chat_template = files.own_template();
   parts.instruction_tuned = parts.chat_template != nullptr;
   if (!parts.chat_template)
     parts.chat_template = text::ChatTemplate::builtin(builtin_template(files.config.generation));
@@ -133,6 +186,9 @@ std::shared_ptr<const TextModel> TextModel::load(const TextModelFiles& files, bo
   names.note_ignored(*files.weights);
   if (nf4) {
     nn::load_nf4(*model->network, *files.weights, names, files.dtype, files.device, "model.layers.");
+  } else if (files.quantised || files.quantisation) {
+    nn::load_quantised(*model->network, *files.weights, names, files.dtype, files.quantisation);
+    model->network->share_quantised();
   } else {
     nn::load_parameters(*model->network, *files.weights, names, files.dtype, files.device);
   }
@@ -185,17 +241,16 @@ MemoryPlan plan_memory(const TextModelFiles& files, std::int64_t positions, std:
   CausalLm network(c);
   const Names names(*files.weights, c.tied_head);
   names.note_ignored(*files.weights);
-  nn::account_parameters(network, *files.weights, names);
+  plan.weight_bytes = nn::account_quantised(network, *files.weights, names, files.dtype, files.quantisation);
   plan.missing = files.weights->missing();
   plan.unused = files.weights->unused();
   plan.tensors = static_cast<std::int64_t>(files.weights->names().size());
   plan.parameters = c.parameters();
 
   const auto element = static_cast<std::int64_t>(c10::elementSize(files.dtype));
-  plan.weight_bytes = c.parameters() * element;
   for (const TextAdapter& adapter : files.adapters)
     plan.weight_bytes += models::adapters::peft_bytes(network, adapter.folder);
-  plan.cache_bytes = batch * models::gemma::cache_bytes(c, positions, element);
+  plan.cache_bytes = batch * models::gemma::cache_bytes(c, positions, files.dtype, files.cache);
   // One chunk of a prompt through the widest places: gate and up, scores of one block in f32, and the logits of a step.
   const std::int64_t chunk = std::min(positions, prefill_chunk);
   plan.activation_bytes = chunk * (2 * c.intermediate_size + 4 * c.hidden_size + 2 * c.heads * c.head_dim) * element +

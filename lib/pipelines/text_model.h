@@ -7,8 +7,10 @@
 
 #include <ATen/core/Generator.h>
 
+#include "io/gguf.h"
 #include "io/weight_source.h"
 #include "models/gemma/model.h"
+#include "nn/group_quantised_weight.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -19,7 +21,12 @@ namespace atelier::pipelines {
 struct Placement {
   std::string device = "auto";  ///< auto | cpu | cuda | cuda:N
   std::string dtype = "auto";   ///< auto | fp32 | bf16 | fp16
+  nn::GroupQuantisation quantisation = {};     ///< hold weights in fewer bits, on the CPU
 };
+
+/// `quant_method` and `version` of the `quantization_config` of folders with packed weights.
+inline constexpr const char* quantised_method = "atelier-packed";
+inline constexpr std::int64_t quantised_version = 1;
 
 /// The device meant by a --device value. Error(unavailable) where it is not there.
 at::Device resolve_device(const std::string& name);
@@ -32,19 +39,28 @@ struct TextAdapter {
 
 /// The files and headers of a Gemma checkpoint: everything that can be known without reading a weight.
 struct TextModelFiles {
-  std::string folder;  ///< of config.json and the tokenizer
+  std::string folder;  ///< of config.json and the tokenizer; of a GGUF file, which brings both, the one that it lies in
+  std::shared_ptr<const io::GgufFile> gguf;  ///< or null
   base::Json config_json;
   models::gemma::Config config;
   std::shared_ptr<io::WeightSource> weights;
   std::vector<TextAdapter> adapters;  ///< in the order in which they apply; open() leaves them empty
   at::Device device{at::kCPU};
   at::ScalarType dtype{at::kFloat};
+  nn::CacheFormat cache = nn::CacheFormat::full;  ///< of keys and values; open() leaves it at full
+  nn::GroupQuantisation quantisation;  ///< of dense weights, when they are loaded; open() takes it from the placement
+  bool quantised = false;  ///< the checkpoint holds its weights packed (gemma-quantize)
 
-  /// `path`: a Hugging Face folder, or one .safetensors file with config.json and tokenizer beside it. Error(no_input) where
-  /// a part is missing, Error(data) where one is malformed, Error(usage) for fp16, whose range Gemma's activations leave.
+  /// `path`: a Hugging Face folder, one .safetensors file with config.json and tokenizer beside it, or a GGUF file, whose
+  /// quantised weights are decoded to bf16 unless `placement` says otherwise. Error(no_input) where a part is missing,
+  /// Error(data) where one is malformed, Error(usage) for fp16, whose range Gemma's activations leave.
+  /// Packed weights run on the CPU: Error(unavailable) for another device, which auto does not choose for them.
   static TextModelFiles open(const std::string& path, const Placement& placement);
   /// The same of a folder that needs no weights (`weights` is null): a model to be trained from nothing. `dtype` auto: f32.
   static TextModelFiles open_untrained(const std::string& folder, const Placement& placement);
+
+  std::shared_ptr<const text::Tokenizer> open_tokenizer() const;
+  std::shared_ptr<const text::ChatTemplate> own_template() const;  ///< null where there is none
 };
 
 /// What a model folder has for text: everything but the network.

@@ -33,7 +33,8 @@ std::vector<std::string> variant_names() {
 
 Variant find_variant(const TextModelFiles& files) {
   std::error_code failed;
-  const auto path = std::filesystem::absolute(files.folder, failed).lexically_normal();
+  const auto path =
+      std::filesystem::absolute(files.gguf ? files.gguf->file->path() : files.folder, failed).lexically_normal();
   const std::string folder = path.has_filename() ? path.filename().string() : path.parent_path().filename().string();
   std::string origin;
   if (const auto name = files.config_json.find("_name_or_path"); name != files.config_json.end() && name->is_string())
@@ -41,7 +42,7 @@ Variant find_variant(const TextModelFiles& files) {
   for (const std::string& word : {letters(folder), letters(origin)})
     for (const Variant v : kVariants)
       if (v != Variant::plain && word.find(variant_name(v)) != std::string::npos) return v;
-  const auto own = text::ChatTemplate::from_folder(files.folder);
+  const auto own = files.own_template();
   return own && own->mentions("source_lang_code") ? Variant::translategemma : Variant::plain;
 }
 

@@ -99,14 +99,7 @@ Piece parse_piece(std::string_view bytes, std::size_t id, const std::string& wha
       piece.type = static_cast<PieceType>(field.value);
     }
   }
-  if (piece.text.empty()) fail(what, fmt::format("piece {} is empty", id));
-  if (piece.text.size() > kMaxPieceBytes)
-    fail(what, fmt::format("piece {} is longer than {} bytes", id, kMaxPieceBytes));
-  if (!is_utf8(piece.text)) fail(what, fmt::format("piece {} is not UTF-8", id));
-  if (piece.type == PieceType::user_defined && piece.text.find('\0') != std::string::npos) {
-    fail(what, fmt::format("user-defined piece {} has a NUL in it", id));
-  }
-  if (!std::isfinite(piece.score)) fail(what, fmt::format("piece {} has a score that is not finite", id));
+  check_piece(piece, id, what);
   return piece;
 }
 
@@ -177,6 +170,17 @@ void put_bytes(std::string& out, std::uint32_t field, std::string_view bytes) {
 }
 
 }  // namespace
+
+void check_piece(const Piece& piece, std::size_t id, const std::string& what) {
+  if (piece.text.empty()) fail(what, fmt::format("piece {} is empty", id));
+  if (piece.text.size() > kMaxPieceBytes)
+    fail(what, fmt::format("piece {} is longer than {} bytes", id, kMaxPieceBytes));
+  if (!is_utf8(piece.text)) fail(what, fmt::format("piece {} is not UTF-8", id));
+  if (piece.type == PieceType::user_defined && piece.text.find('\0') != std::string::npos) {
+    fail(what, fmt::format("user-defined piece {} has a NUL in it", id));
+  }
+  if (!std::isfinite(piece.score)) fail(what, fmt::format("piece {} has a score that is not finite", id));
+}
 
 SentencePieceModel parse_sentencepiece_model(std::string_view bytes, const std::string& what) {
   SentencePieceModel model;

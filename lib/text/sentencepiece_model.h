@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -40,6 +41,9 @@ struct SentencePieceModel {
 /// that is not finite, more than 2,000,000 pieces, and features that encoding here does not have. Reference:
 /// sentencepiece_model.proto of SentencePiece 0.2.1.
 SentencePieceModel parse_sentencepiece_model(std::string_view bytes, const std::string& what);
+
+/// Error(data) where a piece is empty, longer than 4,096 bytes or not UTF-8, or its score is not finite.
+void check_piece(const Piece& piece, std::size_t id, const std::string& what);
 
 /// Serialises the model for SentencePiece with an identity normaliser: texts are normalised before they get there, see
 /// Normalizer.

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "io/file_system.h"
 #include "text/control_pieces.h"
+#include "text/make_tokenizer.h"
 #include "text/normalizer.h"
 #include "text/piece_matcher.h"
 #include "text/sentencepiece_model.h"
@@ -349,6 +350,10 @@ std::shared_ptr<const Tokenizer> Tokenizer::open(const std::string& folder) {
     return std::make_shared<SentencePieceTokenizer>(std::move(converted.model), config, "tokenizer.json");
   }
   throw base::Error(base::ExitCode::no_input, fmt::format("{}: no tokenizer.model and no tokenizer.json", folder));
+}
+
+std::shared_ptr<const Tokenizer> make_tokenizer(SentencePieceModel model, const std::string& what) {
+  return std::make_shared<SentencePieceTokenizer>(std::move(model), TokenizerConfig(), what);
 }
 
 }  // namespace atelier::text

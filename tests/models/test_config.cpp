@@ -175,6 +175,6 @@ TEST_CASE("an explicit null switches a cap off") {
 TEST_CASE("caches of sliding layers end with their window") {
   const Config c = parse_config(gemma2_2b(), "config.json");
   const std::int64_t position = 2 * 4 * 256 * 2;  // keys and values, heads, head_dim, bf16
-  CHECK(models::gemma::cache_bytes(c, 1000, 2) == 26 * 1000 * position);
-  CHECK(models::gemma::cache_bytes(c, 8192, 2) == 13 * (8192 + 4096) * position);
+  CHECK(models::gemma::cache_bytes(c, 1000, at::kBFloat16) == 26 * 1000 * position);
+  CHECK(models::gemma::cache_bytes(c, 8192, at::kBFloat16) == 13 * (8192 + 4096) * position);
 }

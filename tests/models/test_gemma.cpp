@@ -3,6 +3,7 @@
 #include <ATen/ops/equal.h>
 
 #include "base/json.h"
+#include "base/seed.h"
 #include "io/weight_source.h"
 #include "models/gemma/model.h"
 #include "models/gemma/names.h"
@@ -112,6 +113,87 @@ TEST_CASE("a row of a batch of unequal lengths is the same bit for bit as alone"
         for (int b = 0; b < batch; ++b) CHECK(at::equal(logits[b], step(*model, {tokens[b]}, {&alone[b]})[0]));
       }
     }
+}
+
+TEST_CASE("several tokens at once are the same bit for bit as one at a time, and can be taken back") {
+  const at::NoGradGuard no_grad;
+  base::Generator generator(3);
+  for (const std::string name : {"gemma1", "gemma2", "gemma3"})
+    for (const auto dtype : {at::kFloat, at::kBFloat16})
+      for (const auto format : {nn::CacheFormat::full, nn::CacheFormat::int8}) {
+        CAPTURE(name);
+        CAPTURE(dtype == at::kFloat);
+        const auto model = load(name, dtype);
+        model->set_cache_format(format);
+        const auto prompt = ids(golden(name, "prompt"));
+        // Two sequences whose tokens come in runs, of which some prove wrong, beside two that get one at a time.
+        std::vector<nn::KvCache> runs, singles;
+        std::size_t at[2] = {5, 12};
+        for (int s = 0; s < 2; ++s)
+          for (auto* caches : {&runs, &singles}) {
+            caches->push_back(model->new_cache());
+            step(*model, {prompt.begin(), prompt.begin() + at[s]}, {&caches->back()});
+          }
+        while (at[0] + 20 < prompt.size() && at[1] + 20 < prompt.size()) {
+          std::vector<std::int32_t> tokens;
+          std::vector<std::int64_t> counts, right;
+          std::vector<nn::KvCache*> caches;
+          for (int s = 0; s < 2; ++s) {
+            counts.push_back(1 + static_cast<std::int64_t>(generator() % 16));  // up to the window
+            right.push_back(1 + static_cast<std::int64_t>(generator() % counts[s]));
+            for (std::int64_t i = 0; i < counts[s]; ++i) tokens.push_back(i < right[s] ? prompt[at[s] + i] : 7);
+            caches.push_back(&runs[s]);
+            runs[s].begin_trial(counts[s]);
+          }
+          const auto logits = model->logits(model->forward({tokens, caches, counts}));
+          for (std::int64_t s = 0, row = 0; s < 2; row += counts[s++]) {
+            for (std::int64_t i = 0; i < right[s]; ++i)
+              CHECK(at::equal(logits[row + i], step(*model, {prompt[at[s] + i]}, {&singles[s]})[0]));
+            at[s] += static_cast<std::size_t>(right[s]);
+            runs[s].end_trial(static_cast<std::int64_t>(at[s]));
+          }
+        }
+        CHECK(at[0] + at[1] > 60);
+      }
+}
+
+TEST_CASE("a cache in 8 bits: half a scale off, through chunks, forks and cuts") {
+  const at::NoGradGuard no_grad;
+  for (const std::string name : {"gemma1", "gemma2", "gemma3"}) {
+    CAPTURE(name);
+    const auto model = load(name);
+    const auto prompt = ids(golden(name, "prompt"));
+    const auto full = chunked_logits(*model, prompt, 75);
+    model->set_cache_format(nn::CacheFormat::int8);
+    for (const std::size_t chunk : {75, 16, 1}) {
+      const double error = (chunked_logits(*model, prompt, chunk) - full).abs().mean().item<double>();
+      CHECK(error > 0);
+      CHECK(error < 0.02 * full.abs().mean().item<double>());
+      MESSAGE(name << ", chunks of " << chunk << ": mean error " << error << " of "
+                   << full.abs().mean().item<double>());
+    }
+    auto cache = model->new_cache();
+    step(*model, {prompt.begin(), prompt.begin() + 40}, {&cache});
+    CHECK((cache.layers.back().keys().scalar_type() == at::kChar));
+    auto fork = cache.fork();
+    step(*model, {5}, {&cache});
+    const auto next = step(*model, {prompt[40]}, {&fork});
+    CHECK((next[0] - full[40]).abs().mean().item<double>() < 0.02 * full.abs().mean().item<double>());
+    auto shorter = model->new_cache(), cut = model->new_cache();
+    // So short that every row of both is computed alike, and the first layer's values are the same.
+    const std::vector<std::int32_t> with(prompt.begin(), prompt.begin() + 60);
+    std::vector<std::int32_t> without = with;
+    without.erase(without.begin() + 5, without.begin() + 25);
+    step(*model, without, {&shorter});
+    step(*model, with, {&cut});
+    if (name == "gemma1") {
+      REQUIRE(model->cut(cut, 5, 20));
+      const auto [k, v] = cut.layers[0].past();
+      const auto [wanted_k, wanted_v] = shorter.layers[0].past();
+      CHECK((k - wanted_k).abs().max().item<double>() < 0.02 * wanted_k.abs().max().item<double>());
+      CHECK(at::equal(v, wanted_v));
+    }
+  }
 }
 
 TEST_CASE("a fork goes its own way") {

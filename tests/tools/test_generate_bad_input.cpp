@@ -71,7 +71,6 @@ TEST_CASE("wrong flags and values: 64, the name and the nearest right one") {
                         {{"-p", "x", "--raw", "--system", "y"}, "--chat"},
                         {{"-p", "x", "-f", "y"}, "--file"},
                         {{"-p", "x", "--max-ram", "lots"}, "--max-ram"},
-                        {{"-p", "x", "--quantize", "int4"}, "--quantize"},
                         {{"stray"}, "stray"}};
   for (const Case& c : cases) {
     CAPTURE(c.part);

@@ -48,7 +48,7 @@ void fill(nn::Adapter& adapter, const nn::Embedding& base, std::int64_t rank, co
           const at::Generator& generator, const at::TensorOptions& options) {
   adapter.lora_a = at::zeros({rank, base.weight.size(0)}, options);
   adapter.lora_b = at::empty({base.weight.size(1), rank}, options).normal_(0, 1, generator);
-  if (config.use_dora) adapter.magnitude = nn::adapted_norms(adapter, base.weight, /*embedding=*/true);
+  if (config.use_dora) adapter.magnitude = nn::adapted_norms(adapter, base.dense_weight(at::kFloat), /*embedding=*/true);
 }
 
 }  // namespace

@@ -233,7 +233,9 @@ class Attacher {
         is_head && model_.config().tied_head ? &parameters["model.embed_tokens.weight"] : parameters.find(entry.path);
     if (!own) throw wrong(entry, "is for a module that the model does not have");
     const auto modules = model_.named_modules();
-    if (const auto* linear = modules[module]->as<nn::Linear>(); linear && linear->quantised() && !is_bias)
+    const auto* linear = modules[module]->as<nn::Linear>();
+    const auto* table = modules[module]->as<nn::Embedding>();
+    if (!is_bias && ((linear && linear->quantised()) || (table && table->quantised())))
       throw wrong(entry, "is for a weight that is held quantised");
     check_shape(entry, own->sizes());
     auto tensor = reader_.load(entry.key, model_.device());

@@ -189,7 +189,7 @@ std::vector<std::int32_t> read_stop_ids(const std::string& folder, const Json& c
   };
   const std::string path = folder + "/generation_config.json";
   std::vector<std::int32_t> ids;
-  if (std::filesystem::exists(path)) ids = parse(base::read_json_file(path), path);
+  if (!folder.empty() && std::filesystem::exists(path)) ids = parse(base::read_json_file(path), path);
   if (ids.empty()) ids = parse(config, folder + "/config.json");
   if (ids.empty()) ids = {1};
   return ids;

@@ -41,7 +41,7 @@ struct Config {
 /// architecture names the known ones.
 Config parse_config(const base::Json& json, const std::string& what);
 
-/// Stop tokens: generation_config.json's eos_token_id where the folder has one, else config.json's, else 1.
+/// Stop tokens: generation_config.json's eos_token_id where the folder ("": there is none) has one, else config.json's, else 1.
 std::vector<std::int32_t> read_stop_ids(const std::string& folder, const base::Json& config);
 
 }  // namespace atelier::models::gemma

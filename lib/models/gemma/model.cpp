@@ -110,9 +110,12 @@ Angles CausalLm::angles(const std::vector<std::int64_t>& positions) const {
 
 at::Tensor CausalLm::forward(const Batch& batch) const {
   const auto n = static_cast<std::int64_t>(batch.tokens.size());
-  const bool one = batch.caches.size() == 1;
+  const bool chunk = batch.counts.empty() && batch.caches.size() == 1 && n > 1;
+  std::vector<std::int64_t> counts(batch.counts.begin(), batch.counts.end());
+  if (counts.empty()) counts.assign(batch.caches.size(), chunk ? n : 1);
   std::vector<std::int64_t> positions;
-  for (std::int64_t i = 0; i < n; ++i) positions.push_back(batch.caches[one ? 0 : i]->positions + (one ? i : 0));
+  for (std::size_t s = 0; s < counts.size(); ++s)
+    for (std::int64_t i = 0; i < counts[s]; ++i) positions.push_back(batch.caches[s]->positions + i);
   const auto ids =
       at::tensor(at::ArrayRef<std::int32_t>(batch.tokens.data(), batch.tokens.size()), at::kInt).to(device());
   auto x = embed_tokens_->forward(ids);  // (N, hidden)
@@ -120,13 +123,13 @@ at::Tensor CausalLm::forward(const Batch& batch) const {
   std::vector<nn::LayerCache*> caches(batch.caches.size());
   const Attend attend = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             const nn::AttentionSpec& spec) {
-    return one && n > 1 ? nn::attend_run(q, k, v, *caches[0], spec) : nn::attend_step(q, k, v, caches, spec);
+    return chunk ? nn::attend_run(q, k, v, *caches[0], spec) : nn::attend_rows(q, k, v, caches, counts, spec);
   };
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     for (std::size_t s = 0; s < caches.size(); ++s) caches[s] = &batch.caches[s]->layers[i];
     x = layers_[i]->forward(x, turned, attend);
   }
-  for (auto* cache : batch.caches) cache->positions += one ? n : 1;
+  for (std::size_t s = 0; s < counts.size(); ++s) batch.caches[s]->positions += counts[s];
   return norm_->forward(x);
 }
 
@@ -139,10 +142,14 @@ void CausalLm::untie() {
   if (lm_head_->weight.is_same(embed_tokens_->weight)) lm_head_->weight = embed_tokens_->weight.detach();
 }
 
+void CausalLm::share_quantised() {
+  if (config_.tied_head && embed_tokens_->quantised()) lm_head_->quantise(embed_tokens_->quantised());
+}
+
 nn::KvCache CausalLm::new_cache() const {
   nn::KvCache cache;
   for (const bool sliding : config_.sliding)
-    cache.layers.emplace_back(sliding ? config_.window : 0, config_.max_positions);
+    cache.layers.emplace_back(sliding ? config_.window : 0, config_.max_positions, cache_format_);
   return cache;
 }
 
@@ -163,10 +170,12 @@ bool CausalLm::cut(nn::KvCache& cache, std::int64_t begin, std::int64_t count) c
   return true;
 }
 
-std::int64_t cache_bytes(const Config& c, std::int64_t positions, std::int64_t element_size) {
-  std::int64_t kept = 0;
+std::int64_t cache_bytes(const Config& c, std::int64_t positions, at::ScalarType dtype, nn::CacheFormat format) {
+  std::int64_t kept = 0, position = 0;
   for (const bool sliding : c.sliding) kept += sliding ? std::min(positions, c.window) : positions;
-  return kept * 2 * c.kv_heads * c.head_dim * element_size;
+  for (const auto& part : nn::cache_parts(format, dtype, c.head_dim))
+    position += part.width * static_cast<std::int64_t>(c10::elementSize(part.dtype));
+  return kept * c.kv_heads * position;
 }
 
 }  // namespace atelier::models::gemma

@@ -15,11 +15,13 @@
 
 namespace atelier::models::gemma {
 
-/// The tokens of one forward pass, flattened: sequence s brings counts[s] tokens that follow what its cache holds.
-/// Either one sequence with any number of tokens (a chunk of a prompt), or several with one token each (a decoding step).
+/// The tokens of one forward pass, flattened, which follow what the caches hold. Either one sequence with any number of tokens
+/// (a chunk of a prompt), or a decoding step: several sequences with one token each, or with counts[s] of them. In a step of
+/// up to nn::max_invariant_rows tokens each row is what it would be if its sequence were alone and came one token at a time.
 struct Batch {
   std::span<const std::int32_t> tokens;
   std::span<nn::KvCache* const> caches;
+  std::span<const std::int64_t> counts = {};
 };
 
 /// Whole texts for training, one behind another; positions restart with each, and none sees another. There is no padding.
@@ -96,7 +98,15 @@ class CausalLm : public nn::Module {
   /// `rows` positions at a time have logits; 0: nn::cross_entropy_rows.
   at::Tensor loss(const at::Tensor& hidden, const at::Tensor& targets, std::int64_t rows = 0) const;
 
+  /// forward(Documents) step by step, for what works on one layer at a time. x: (N, hidden).
+  at::Tensor embed(const at::Tensor& tokens) const;
+  at::Tensor run_layer(std::size_t layer, const at::Tensor& x, const std::vector<std::int64_t>& lengths) const;
+  at::Tensor last_norm(const at::Tensor& x) const { return norm_->forward(x); }
+
   nn::KvCache new_cache() const;
+  /// Of the caches that are made from now on. int8 takes heads of up to 1,024 numbers, as parse_config does.
+  void set_cache_format(nn::CacheFormat format) { cache_format_ = format; }
+  nn::CacheFormat cache_format() const { return cache_format_; }
   /// Takes the positions [begin, begin + count) out of a cache: what follows moves down, its keys rotated to the new places.
   /// Keys and values were computed in sight of what is gone, so the result is close to, not the same as, computing the
   /// shorter sequence. False, and nothing changed, where a sliding layer no longer holds what it would need.
@@ -108,11 +118,15 @@ class CausalLm : public nn::Module {
   /// Gives a tied head a weight of its own, which shares the embedding's memory until one of them is replaced.
   void untie();
   void set_head_weight(const at::Tensor& weight) { lm_head_->weight.set_data(weight); }
+  /// Lets a tied head compute with the embedding's quantised weight, where that has one.
+  void share_quantised();
+  bool is_quantised() const { return embed_tokens_->quantised() != nullptr; }
 
  private:
   Angles angles(const std::vector<std::int64_t>& positions) const;
 
   Config config_;
+  nn::CacheFormat cache_format_ = nn::CacheFormat::full;
   nn::Rope rope_, local_rope_;
   std::shared_ptr<nn::Embedding> embed_tokens_;
   std::vector<std::shared_ptr<DecoderLayer>> layers_;
@@ -120,7 +134,8 @@ class CausalLm : public nn::Module {
   std::shared_ptr<nn::Linear> lm_head_;  ///< tied: without a weight of its own
 };
 
-/// Bytes of the key/value cache of one sequence of so many positions, elements of `element_size` bytes.
-std::int64_t cache_bytes(const Config& config, std::int64_t positions, std::int64_t element_size);
+/// Bytes of the key/value cache of one sequence of so many positions, numbers of type `dtype` where the format is full.
+std::int64_t cache_bytes(const Config& config, std::int64_t positions, at::ScalarType dtype,
+                         nn::CacheFormat format = nn::CacheFormat::full);
 
 }  // namespace atelier::models::gemma

@@ -3,15 +3,18 @@
 #include <array>
 #include <string_view>
 
+#include "nn/quantised_loading.h"
+
 namespace atelier::models::gemma {
 
 Names::Names(const io::WeightSource& source, bool tied_head) : model_prefix_("model."), tied_head_(tied_head) {
+  const auto has = [&](const std::string& weight) { return source.has(weight) || nn::has_quantised(source, weight); };
   for (const std::string prefix : {"model.", "language_model.model.", "model.language_model.", ""})
-    if (source.has(prefix + "embed_tokens.weight")) {
+    if (has(prefix + "embed_tokens.weight")) {
       model_prefix_ = prefix;
       break;
     }
-  head_name_ = source.has("language_model.lm_head.weight") ? "language_model.lm_head.weight" : "lm_head.weight";
+  head_name_ = has("language_model.lm_head.weight") ? "language_model.lm_head.weight" : "lm_head.weight";
 }
 
 std::string Names::stored(const std::string& name) const {

@@ -60,6 +60,15 @@ at::Tensor CausalLm::forward(const Documents& documents, const Recompute& recomp
   return norm_->forward(x);
 }
 
+at::Tensor CausalLm::embed(const at::Tensor& tokens) const { return embed_tokens_->forward(tokens); }
+
+at::Tensor CausalLm::run_layer(std::size_t layer, const at::Tensor& x, const std::vector<std::int64_t>& lengths) const {
+  const Attend attend = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const nn::AttentionSpec& spec) {
+    return nn::attend_documents(q, k, v, lengths, spec);
+  };
+  return layers_[layer]->forward(x, angles(positions_of(lengths)), attend);
+}
+
 at::Tensor CausalLm::loss(const at::Tensor& hidden, const at::Tensor& targets, std::int64_t rows) const {
   nn::Head output{.logits = [this](const at::Tensor& x) { return lm_head_->forward(x); },
                   .parameters = nn::trained_tensors(*lm_head_),
