@@ -2,10 +2,15 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <memory>
 #include <string>
 
 #include <fmt/format.h>
+#include <malloc.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -35,6 +40,27 @@ std::uint64_t peak_rss_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
+}
+
+void keep_large_blocks() {
+#ifdef __GLIBC__
+  const auto pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  if (pages <= 0 || page <= 0) return;
+  malloc_trim(0);
+  mallopt(M_ARENA_MAX, 1);  // threads to come, the one of backward among them, share the heap: their own ones cannot grow this large
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, -1);
+  // Addresses for all that may come, without memory behind them: huge pages are asked for once.
+  for (std::size_t room = static_cast<std::size_t>(pages) * static_cast<std::size_t>(page); room >= std::size_t{64} << 20; room /= 2) {
+    const std::unique_ptr<void, decltype(&std::free)> block(std::malloc(room), &std::free);
+    if (!block) continue;
+    constexpr std::uintptr_t huge = std::uintptr_t{2} << 20;
+    const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(block.get()) + huge - 1) / huge * huge;
+    const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(block.get()) + room) / huge * huge;
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+    return;
+  }
+#endif
 }
 
 std::uint64_t parse_bytes(std::string_view text) {

@@ -236,7 +236,7 @@ class Run {
   }
 
   void load() {
-    model_ = pipelines::ImageModel::load(files_, /*pack=*/true);
+    model_ = pipelines::ImageModel::load(files_, pipelines::ImageModel::Weights::packed);
     options_.common.record->timings["load_s"] = model_->load_seconds;
     if (!options_.preview_vae.empty())  // its errors come before the first step
       preview_ = std::make_unique<pipelines::LatentPreview>(*model_, options_.preview_vae);

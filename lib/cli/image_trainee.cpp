@@ -158,7 +158,8 @@ std::vector<train::image::TextTower> ImageTrainee::towers() const {
 
 ImageTrainee make_image_trainee(const ImageTrainOptions& o, const ImageTraineeFiles& files, std::uint64_t seed) {
   ImageTrainee trainee;
-  trainee.model = pipelines::ImageModel::load(files.files);
+  using Weights = pipelines::ImageModel::Weights;
+  trainee.model = pipelines::ImageModel::load(files.files, method_of(o) == ImageMethod::full ? Weights::plain : Weights::frozen);
   switch (method_of(o)) {
     case ImageMethod::lora:
     case ImageMethod::dora: add_lora(o, trainee, seed); break;

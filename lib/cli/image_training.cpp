@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/stop.h"
 #include "base/stopwatch.h"
 #include "cli/image_samples.h"
@@ -135,6 +136,7 @@ class Run {
     base::log_info(fmt::format("{} steps, {} numbers trained, {} pictures an epoch", result.loop.steps,
                                t_.trainee.trained(), t_.data->report().draws));
     at::manual_seed(t_.seed);
+    base::keep_large_blocks();
     const base::Stopwatch watch;
     result.run = t_.run ? t_.run(task, result.loop) : train::train(task, result.loop);
     o_.common.record->timings["train_s"] = watch.seconds();

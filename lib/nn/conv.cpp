@@ -22,6 +22,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "nn/channels_last.h"
+#include "nn/frozen.h"
 
 namespace atelier::nn {
 namespace {
@@ -34,7 +35,7 @@ struct Convolution {
   std::int64_t stride = 1, padding = 0;
 
   at::Tensor of(const at::Tensor& x) const {
-    return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding});
+    return at::conv2d(x, widened(weight, x), bias, {stride, stride}, {padding, padding});
   }
 };
 
@@ -142,7 +143,7 @@ at::Tensor Conv2d::adapted(const Adapter& adapter, const at::Tensor& x, const at
   const auto factor = dora_factor(adapter, norms).view({1, -1, 1, 1});
   const bool drops = adapter.training && adapter.dropout > 0;
   // With dropout the base's share comes of the same dropped input.
-  const auto own = drops ? at::conv2d(input.to(x.scalar_type()), weight, {}, {stride_, stride_}, {padding_, padding_})
+  const auto own = drops ? Convolution{weight, {}, stride_, padding_}.of(input.to(x.scalar_type()))
                    : bias.defined() ? y - bias.view({1, -1, 1, 1})
                                     : y;
   return y + (factor - 1) * own + factor * added;

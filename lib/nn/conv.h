@@ -96,7 +96,7 @@ class LayerNorm : public Module {
 };
 
 /// softmax(q k^T / sqrt(d)) v for `heads` heads. q: (B, L, heads d); k, v: (B, S, heads d); result (B, L, heads d). No
-/// scores are held: without gradients kernels of our own serve (kernels/flash_attention.h), else LibTorch's fused ones.
+/// scores are held: kernels of our own serve (kernels/flash_attention.h) where there are some, else LibTorch's fused ones.
 at::Tensor multi_head_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads,
                                 bool causal = false);
 

@@ -9,6 +9,9 @@
 
 namespace atelier::nn {
 
+/// dy W (..., in) in dy's type, given dy (..., out), for a weight W (out, in) that it owns a share of.
+using InputGradient = std::function<at::Tensor(const at::Tensor& dy)>;
+
 /// What products with frozen weights, and attention, came to in one run of a block, for the next run of the same block: where backward
 /// computes a block again (checkpoint), they are most of the work and need not be done twice. The gradients stay those of the products.
 class KeptProducts {
@@ -34,14 +37,12 @@ class KeptProducts {
   /// The one whose scope this thread is in, or null.
   static KeptProducts* current();
 
-  /// x W^T for a W that is not trained. `compute` gives it with its graph; `dense` W (out, in) in a type, for the gradient of x:
-  /// it must own what it needs. Each result can be taken once: its memory goes with the graph that it became part of.
-  at::Tensor product(const at::Tensor& x, const std::function<at::Tensor()>& compute,
-                     std::function<at::Tensor(at::ScalarType)> dense);
+  /// x W^T for a W that is not trained. `compute` gives it with its graph, `gradient` the gradient of x. Each result can be taken once: its
+  /// memory goes with the graph that it became part of.
+  at::Tensor product(const at::Tensor& x, const std::function<at::Tensor()>& compute, const InputGradient& gradient);
 
-  /// softmax(q k^T / sqrt(d)) v on the CPU, for q (B, heads, L, d), k and v (B, heads, S, d): LibTorch's fused kernel, of which the
-  /// result and the sums of each row are kept.
-  at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal);
+  /// multi_head_attention (conv.h) on the CPU, of which the result and the sums of each query are kept.
+  at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads, bool causal);
 
  private:
   at::Tensor take();
@@ -51,5 +52,8 @@ class KeptProducts {
   std::size_t next_ = 0;
   std::vector<at::Tensor> results_;
 };
+
+/// y, computed outside of any graph, as the product of x with a weight that is not trained: backward gives x its gradient.
+at::Tensor known_product(const at::Tensor& x, const at::Tensor& y, const InputGradient& gradient);
 
 }  // namespace atelier::nn

@@ -9,6 +9,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 
+#include "nn/frozen.h"
 #include "nn/kept_products.h"
 #include "nn/parallel.h"
 
@@ -16,11 +17,12 @@ namespace atelier::nn {
 namespace {
 
 at::Tensor linear_with_graph(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const auto compute = [&] { return at::linear(x, weight, bias); };
-  auto* const kept = at::GradMode::is_enabled() ? KeptProducts::current() : nullptr;
-  const bool trained = weight.requires_grad() || (bias.defined() && bias.requires_grad());
-  if (kept == nullptr || trained || !kept->keeps(weight.size(1))) return compute();
-  return kept->product(x, compute, [weight](at::ScalarType dtype) { return weight.to(dtype); });
+  if (!at::GradMode::is_enabled() || weight.requires_grad() || (bias.defined() && bias.requires_grad()))
+    return at::linear(x, widened(weight, x), bias);
+  const auto compute = [&] { return frozen_product(x, weight, bias); };
+  const auto gradient = [weight](const at::Tensor& dy) { return frozen_gradient(dy, weight); };
+  auto* const kept = KeptProducts::current();
+  return kept != nullptr && kept->keeps(weight.size(1)) ? kept->product(x, compute, gradient) : known_product(x, compute(), gradient);
 }
 
 }  // namespace
@@ -38,7 +40,7 @@ at::Tensor Linear::dense_weight(at::ScalarType dtype) const {
 
 void Linear::quantise(std::shared_ptr<const QuantisedWeight> quantised) {
   quantised_ = std::move(quantised);
-  weight.set_data(placeholder({quantised_->out(), quantised_->in()}));
+  weight.set_data(at::empty({}, weight.scalar_type()).expand({quantised_->out(), quantised_->in()}));
 }
 
 at::Tensor Linear::forward(const at::Tensor& x, bool f32_result) const {

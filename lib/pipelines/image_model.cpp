@@ -8,6 +8,7 @@
 #include "base/stop.h"
 #include "base/stopwatch.h"
 #include "models/clip/names.h"
+#include "nn/frozen.h"
 #include "nn/packed_weight.h"
 
 namespace atelier::pipelines {
@@ -23,9 +24,17 @@ void pack_weights(const ImageModel& model) {
   for (const ImageTextEncoder& encoder : model.text_encoders) nn::pack_when_used(*encoder.network);
 }
 
+void load_as(ImageModel::Weights weights, nn::Module& module, io::WeightSource& source, const nn::NameMap& names,
+             const ImageModelFiles& files) {
+  if (weights == ImageModel::Weights::frozen)
+    nn::load_frozen_parameters(module, source, names, files.dtype, files.device);
+  else
+    nn::load_parameters(module, source, names, files.dtype, files.device);
+}
+
 }  // namespace
 
-std::shared_ptr<const ImageModel> ImageModel::load(const ImageModelFiles& files, bool pack) {
+std::shared_ptr<const ImageModel> ImageModel::load(const ImageModelFiles& files, Weights weights) {
   const base::Stopwatch watch;
   const at::NoGradGuard no_grad;
   auto model = std::make_shared<ImageModel>();
@@ -48,17 +57,16 @@ std::shared_ptr<const ImageModel> ImageModel::load(const ImageModelFiles& files,
                   "--tokenizer must be the model's own");
     loaded.network = std::make_shared<models::clip::TextEncoder>(encoder.config);
     models::clip::note_ignored(*encoder.weights);
-    nn::load_parameters(*loaded.network, *encoder.weights, models::clip::Names(*encoder.weights), files.dtype,
-                        files.device);
+    load_as(weights, *loaded.network, *encoder.weights, models::clip::Names(*encoder.weights), files);
     model->text_encoders.push_back(std::move(loaded));
   }
   model->unet = std::make_shared<models::unet::UNet>(files.unet_config);
-  nn::load_parameters(*model->unet, *files.unet, nn::NameMap(), files.dtype, files.device);
+  load_as(weights, *model->unet, *files.unet, nn::NameMap(), files);
   model->vae = files.build_vae();
   const bool upcast = files.dtype == at::kHalf && model->vae->force_upcast();
   nn::load_parameters(*model->vae, *files.vae, models::vae::Names(*files.vae), upcast ? at::kFloat : files.dtype,
                       files.device);
-  if (pack) pack_weights(*model);
+  if (weights == Weights::packed) pack_weights(*model);
   model->load_seconds = watch.seconds();
   return model;
 }

@@ -81,9 +81,12 @@ struct ImageModel {
   bool zero_empty_negative = false, aesthetic_score = false;
   double load_seconds = 0;
 
+  /// What the weights of the UNet and the text encoders are for. packed: pictures alone; the autoencoder's, too, are packed when they are
+  /// first used (nn::pack_when_used), which is faster. frozen: training beside them; see nn::load_frozen_parameters. plain: all else.
+  enum class Weights { plain, packed, frozen };
+
   /// Looks at the stop flag between tensors.
-  /// `pack`: weights are packed when they are first used (nn::pack_when_used): faster, but not for training.
-  static std::shared_ptr<const ImageModel> load(const ImageModelFiles& files, bool pack = false);
+  static std::shared_ptr<const ImageModel> load(const ImageModelFiles& files, Weights weights = Weights::plain);
 
   at::ScalarType dtype() const { return unet->dtype(); }
   at::Device device() const { return unet->device(); }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
@@ -179,7 +180,7 @@ TEST_CASE("kept products: backward takes them, changes no bit, and never compute
         auto* const kept = nn::KeptProducts::current();
         CHECK((kept != nullptr) == keep);
         const auto second = kept != nullptr
-                                ? kept->product(first, counted, [&](at::ScalarType dtype) { return frozen.to(dtype); })
+                                ? kept->product(first, counted, [&](const at::Tensor& dy) { return at::matmul(dy, frozen.to(dy.scalar_type())); })
                                 : counted();
         return at::tanh(nn::linear(at::tanh(second), nf4, {}, /*f32_result=*/true)) + input;
       };
@@ -196,6 +197,47 @@ TEST_CASE("kept products: backward takes them, changes no bit, and never compute
     }
     for (int i = 0; i < 3; ++i) CHECK(at::equal(gradients[0][i], gradients[1][i]));
   }
+}
+
+TEST_CASE("attention and its gradients are those of all scores at once, in any layout, with one bit pattern on any number of threads") {
+  const std::int64_t threads = at::get_num_threads();
+  for (const auto dtype : {at::kFloat, at::kBFloat16})
+    for (const std::int64_t dim : {40, 5}) {  // ours, and LibTorch's kernel
+      CAPTURE(dtype);
+      CAPTURE(dim);
+      const std::int64_t heads = 3, width = heads * dim;
+      std::vector<at::Tensor> found, plain;
+      for (const bool mine : {true, false}) {
+        const auto joint = test::seeded("joint", {2, 80, 3 * width}, 2).to(dtype).requires_grad_(true);
+        auto& gradients = mine ? found : plain;
+        const auto part = [&](std::int64_t i) { return joint.narrow(2, i * width, width); };
+        at::Tensor y;
+        if (mine) {
+          y = nn::multi_head_attention(part(0), part(1).narrow(1, 3, 70), part(2).narrow(1, 0, 70), heads);
+        } else {
+          const auto split = [&](const at::Tensor& x) { return x.to(at::kDouble).view({2, x.size(1), heads, dim}).transpose(1, 2); };
+          const auto scores = at::matmul(split(part(0)), split(part(1).narrow(1, 3, 70)).transpose(2, 3)) / std::sqrt(static_cast<double>(dim));
+          y = at::matmul(at::softmax(scores, -1), split(part(2).narrow(1, 0, 70))).transpose(1, 2).reshape({2, 80, width});
+        }
+        // An upstream gradient that is a view, of another order.
+        (y.to(at::kFloat).transpose(0, 1) * test::seeded("dy", {80, 2, width})).sum().backward();
+        gradients = {y.detach(), joint.grad()};
+        if (!mine) continue;
+        for (const int n : {1, 2, 5}) {
+          at::set_num_threads(n);
+          const auto again = joint.detach().requires_grad_(true);
+          const auto of = [&](std::int64_t i) { return again.narrow(2, i * width, width); };
+          const auto z = nn::multi_head_attention(of(0), of(1).narrow(1, 3, 70), of(2).narrow(1, 0, 70), heads);
+          (z.to(at::kFloat).transpose(0, 1) * test::seeded("dy", {80, 2, width})).sum().backward();
+          CHECK(at::equal(again.grad(), joint.grad()));
+        }
+        at::set_num_threads(static_cast<int>(threads));
+      }
+      for (int i = 0; i < 2; ++i) {
+        const double most = plain[i].to(at::kFloat).abs().max().item<double>();
+        CHECK(difference(found[i], plain[i]) < (dtype == at::kFloat ? 1e-5 : 0.02) * most);
+      }
+    }
 }
 
 TEST_CASE("kept attention: backward takes it, and changes no bit") {
@@ -221,15 +263,15 @@ TEST_CASE("kept attention: backward takes it, and changes no bit") {
     }
   // What needs no gradient has none, and what was kept is enough.
   nn::KeptProducts kept;
-  const auto q = test::seeded("q", {1, 2, 5, 8}), k = test::seeded("k", {1, 2, 7, 8}), v = test::seeded("v", {1, 2, 7, 8});
+  const auto q = test::seeded("q", {1, 5, 16}), k = test::seeded("k", {1, 7, 16}), v = test::seeded("v", {1, 7, 16});
   at::Tensor first;
   {
     const nn::KeptProducts::Scope scope(kept, nn::KeptProducts::Mode::record);
-    first = kept.attention(q, k, v, false);
+    first = kept.attention(q, k, v, /*heads=*/2, false);
   }
   const nn::KeptProducts::Scope scope(kept, nn::KeptProducts::Mode::replay);
-  CHECK(at::equal(kept.attention(q * 0, k, v, false), first));
-  CHECK_THROWS_AS(kept.attention(q, k, v, false), std::logic_error);
+  CHECK(at::equal(kept.attention(q * 0, k, v, 2, false), first));
+  CHECK_THROWS_AS(kept.attention(q, k, v, 2, false), std::logic_error);
 }
 
 TEST_CASE("a trained weight's products are computed again, and a frozen one's are left alone outside of a block") {

@@ -26,7 +26,7 @@ class UNet : public nn::Module {
   at::Tensor forward(const Input& input) const;
 
   const Config& config() const { return config_; }
-  at::ScalarType dtype() const { return conv_in_->weight.scalar_type(); }
+  at::ScalarType dtype() const { return conv_in_->bias.scalar_type(); }  ///< that it computes in
   at::Device device() const { return conv_in_->weight.device(); }
 
  private:

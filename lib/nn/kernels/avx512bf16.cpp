@@ -17,8 +17,9 @@ struct PairDot {
     return (__m512bh)_mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ULL << n) - 1), p);
   }
   static acc multiply_add(operand a, operand b, acc c) { return _mm512_dpbf16_ps(c, a, b); }
+  static acc add(acc a, acc b) { return _mm512_add_ps(a, b); }
   static float sum(acc a) { return _mm512_reduce_add_ps(a); }
-  static void prefetch(const bf16* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + 1024); }
+  static void prefetch(const bf16* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + 2048); }
 };
 
 /// Rounds to bf16 by one instruction.

@@ -1,5 +1,5 @@
 // Compiled as avx512.cpp.
-#include "nn/kernels/flash_impl.h"
+#include "nn/kernels/flash_gradient_impl.h"
 
 namespace atelier::nn::kernels {
 

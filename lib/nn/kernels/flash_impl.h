@@ -15,10 +15,11 @@ namespace atelier::nn::kernels {
 namespace {
 
 constexpr std::int64_t lanes = 16, key_block = 256, chunk = 64;
+constexpr float log2_e = 1.44269504F;
 
 inline std::int64_t up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-/// 2^x for x <= 0, down to 2^-126; NaN stays NaN. Polynomials of least relative error on [-1/2, 1/2] with 1 at 0: 3e-6 with degree 4,
+/// 2^x, not below 2^-126; NaN stays NaN. Polynomials of least relative error on [-1/2, 1/2] with 1 at 0: 3e-6 with degree 4,
 /// 1e-7 with degree 5.
 template <int degree>
 inline __m512 exp2(__m512 x) {
@@ -41,6 +42,13 @@ inline __m512 exp2(__m512 x) {
   return _mm512_scalef_ps(_mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0F)), n);
 }
 
+/// tanh x; its error is absolute, a few of those of 2^x.
+template <int degree>
+inline __m512 tanh(__m512 x) {
+  const __m512 one = _mm512_set1_ps(1.0F), e = exp2<degree>(_mm512_mul_ps(x, _mm512_set1_ps(2.88539008F)));  // e^2x
+  return _mm512_sub_ps(one, _mm512_div_ps(_mm512_set1_ps(2.0F), _mm512_add_ps(e, one)));
+}
+
 /// Sizes of one (batch, head), in elements of E::type but for scores and sums (f32).
 template <class E>
 struct FlashShape {
@@ -56,35 +64,60 @@ struct FlashShape {
   std::int64_t width() const { return registers * lanes; }
 };
 
-/// Keys: chunks of 64, within one the pairs in order, each for all 64 keys. Values: E::pair keys side by side, 16 lanes at a time.
-/// What pads is 0.
+/// One (batch, head) of a tensor.
+template <class T>
+struct FlashRows {
+  const T* data;
+  std::int64_t stride;
+
+  FlashRows(const FlashArgs::Side& side, std::int64_t batch, std::int64_t head)
+      : data(static_cast<const T*>(side.data) + batch * side.batch_stride + head * side.head_stride), stride(side.token_stride) {}
+  const T* operator[](std::int64_t token) const { return data + token * stride; }
+};
+
+/// Tokens [begin, end) in chunks of 64, within one the pairs in order, each for all 64 tokens. What pads the last chunk is 0.
+template <class E>
+inline void flash_pack_pairs(const FlashRows<typename E::type>& from, std::int64_t dim, std::int64_t begin, std::int64_t end,
+                             typename E::type* packed) {
+  using T = typename E::type;
+  for (std::int64_t token = 0; token < up(end - begin, chunk); ++token) {
+    T* to = packed + token / chunk * chunk * dim + token % chunk * E::pair;
+    const T* row = from[begin + token];
+    for (std::int64_t d = 0; d < dim / E::pair; ++d)
+      for (int i = 0; i < E::pair; ++i) to[d * chunk * E::pair + i] = begin + token < end ? row[d * E::pair + i] : T{};
+  }
+}
+
+/// Tokens [begin, end), E::pair of them side by side, in whole registers, `padded` tokens in all. What pads is 0.
+template <class E>
+inline void flash_pack_rows(const FlashRows<typename E::type>& from, std::int64_t dim, std::int64_t begin, std::int64_t end,
+                            std::int64_t padded, typename E::type* packed) {
+  using T = typename E::type;
+  const std::int64_t width = up(dim, lanes);
+  for (std::int64_t token = 0; token < padded; ++token) {
+    T* to = packed + token / E::pair * E::pair * width + token % E::pair;
+    const T* row = from[begin + token];
+    for (std::int64_t d = 0; d < width; ++d) to[d * E::pair] = begin + token < end && d < dim ? row[d] : T{};
+  }
+}
+
 template <class E>
 inline void flash_pack(const FlashArgs& a, std::int64_t batch, std::int64_t head, float* packed) {
   using T = typename E::type;
   const FlashShape<E> shape(a);
-  const auto row = [&](const FlashArgs::Side& side, std::int64_t token) {
-    return static_cast<const T*>(side.data) + batch * side.batch_stride + token * side.token_stride + head * a.head_dim;
-  };
   T* keys = reinterpret_cast<T*>(packed);
-  for (std::int64_t key = 0; key < shape.keys; ++key) {
-    T* to = keys + key / chunk * chunk * a.head_dim + key % chunk * E::pair;
-    const T* from = row(a.k, key);
-    for (std::int64_t d = 0; d < shape.depth; ++d)
-      for (int i = 0; i < E::pair; ++i) to[d * chunk * E::pair + i] = key < a.keys ? from[d * E::pair + i] : T{};
-  }
-  T* values = keys + shape.value_at;
-  for (std::int64_t key = 0; key < shape.keys; ++key) {
-    T* to = values + key / E::pair * E::pair * shape.width() + key % E::pair;
-    const T* from = row(a.v, key);
-    for (std::int64_t d = 0; d < shape.width(); ++d)
-      to[d * E::pair] = key < a.keys && d < a.head_dim ? from[d] : T{};
-  }
+  flash_pack_pairs<E>(FlashRows<T>(a.k, batch, head), a.head_dim, 0, a.keys, keys);
+  flash_pack_rows<E>(FlashRows<T>(a.v, batch, head), a.head_dim, 0, a.keys, shape.keys, keys + shape.value_at);
 }
 
-/// c (+)= a b for R rows of a and N registers of columns. Strides count elements: `a_stride` of E::type, `b_step` of E::type from
-/// one pair to the next, `c_stride` of f32.
+/// Where the pairs of a product's left side stand: elements from one row to the next, and from one pair of a row to its next.
+struct FlashSteps {
+  std::int64_t row, pair;
+};
+
+/// c (+)= a b for R rows of a and N registers of columns. `b_step`: elements from one pair to the next; `c_stride` counts f32.
 template <class E, int R, int N, bool add>
-inline void flash_tile(const typename E::type* a, std::int64_t a_stride, const typename E::type* b, std::int64_t b_step,
+inline void flash_tile(const typename E::type* a, FlashSteps steps, const typename E::type* b, std::int64_t b_step,
                        std::int64_t depth, float* c, std::int64_t c_stride) {
   __m512 acc[R][N];
   for (int r = 0; r < R; ++r)
@@ -93,7 +126,8 @@ inline void flash_tile(const typename E::type* a, std::int64_t a_stride, const t
     __m512 row[N];
     for (int n = 0; n < N; ++n) row[n] = _mm512_loadu_ps(reinterpret_cast<const float*>(b + n * lanes * E::pair));
     for (int r = 0; r < R; ++r)
-      for (int n = 0; n < N; ++n) acc[r][n] = E::step(acc[r][n], a + r * a_stride + d * E::pair, row[n]);
+      for (int n = 0; n < N; ++n) acc[r][n] = E::step(acc[r][n], a + r * steps.row, row[n]);
+    a += steps.pair;
     b += b_step;
   }
   for (int r = 0; r < R; ++r)
@@ -101,46 +135,50 @@ inline void flash_tile(const typename E::type* a, std::int64_t a_stride, const t
 }
 
 template <class E, int N, bool add>
-inline void flash_rows(int rows, const typename E::type* a, std::int64_t a_stride, const typename E::type* b,
+inline void flash_rows(std::int64_t rows, const typename E::type* a, FlashSteps steps, const typename E::type* b,
                        std::int64_t b_step, std::int64_t depth, float* c, std::int64_t c_stride) {
   constexpr int most = N <= 3 ? 8 : N == 4 ? 6 : 5;  // accumulators, a row of b and a pair of a fit 32 registers
   while (rows > 0) {
-    const int now = rows < most ? rows : most;
+    const std::int64_t now = rows < most ? rows : most;
     switch (now) {
-      case 8: flash_tile<E, most < 8 ? most : 8, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
-      case 7: flash_tile<E, most < 7 ? most : 7, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
-      case 6: flash_tile<E, most < 6 ? most : 6, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
-      case 5: flash_tile<E, 5, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
-      case 4: flash_tile<E, 4, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
-      case 3: flash_tile<E, 3, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
-      case 2: flash_tile<E, 2, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
-      default: flash_tile<E, 1, N, add>(a, a_stride, b, b_step, depth, c, c_stride); break;
+      case 8: flash_tile<E, most < 8 ? most : 8, N, add>(a, steps, b, b_step, depth, c, c_stride); break;
+      case 7: flash_tile<E, most < 7 ? most : 7, N, add>(a, steps, b, b_step, depth, c, c_stride); break;
+      case 6: flash_tile<E, most < 6 ? most : 6, N, add>(a, steps, b, b_step, depth, c, c_stride); break;
+      case 5: flash_tile<E, 5, N, add>(a, steps, b, b_step, depth, c, c_stride); break;
+      case 4: flash_tile<E, 4, N, add>(a, steps, b, b_step, depth, c, c_stride); break;
+      case 3: flash_tile<E, 3, N, add>(a, steps, b, b_step, depth, c, c_stride); break;
+      case 2: flash_tile<E, 2, N, add>(a, steps, b, b_step, depth, c, c_stride); break;
+      default: flash_tile<E, 1, N, add>(a, steps, b, b_step, depth, c, c_stride); break;
     }
     rows -= now;
-    a += now * a_stride;
+    a += now * steps.row;
     c += now * c_stride;
   }
 }
 
 /// c (rows, 16 registers) (+)= a b, the columns in tiles of at most five registers.
 template <class E, bool add>
-inline void flash_product(int rows, std::int64_t registers, const typename E::type* a, std::int64_t a_stride,
+inline void flash_product(std::int64_t rows, std::int64_t registers, const typename E::type* a, FlashSteps steps,
                           const typename E::type* b, std::int64_t b_step, std::int64_t depth, float* c,
                           std::int64_t c_stride) {
   std::int64_t tiles = (registers + 4) / 5;
   for (; registers > 0; --tiles) {
     const std::int64_t now = (registers + tiles - 1) / tiles;
     switch (now) {
-      case 5: flash_rows<E, 5, add>(rows, a, a_stride, b, b_step, depth, c, c_stride); break;
-      case 4: flash_rows<E, 4, add>(rows, a, a_stride, b, b_step, depth, c, c_stride); break;
-      case 3: flash_rows<E, 3, add>(rows, a, a_stride, b, b_step, depth, c, c_stride); break;
-      case 2: flash_rows<E, 2, add>(rows, a, a_stride, b, b_step, depth, c, c_stride); break;
-      default: flash_rows<E, 1, add>(rows, a, a_stride, b, b_step, depth, c, c_stride); break;
+      case 5: flash_rows<E, 5, add>(rows, a, steps, b, b_step, depth, c, c_stride); break;
+      case 4: flash_rows<E, 4, add>(rows, a, steps, b, b_step, depth, c, c_stride); break;
+      case 3: flash_rows<E, 3, add>(rows, a, steps, b, b_step, depth, c, c_stride); break;
+      case 2: flash_rows<E, 2, add>(rows, a, steps, b, b_step, depth, c, c_stride); break;
+      default: flash_rows<E, 1, add>(rows, a, steps, b, b_step, depth, c, c_stride); break;
     }
     registers -= now;
     b += now * lanes * E::pair;
     c += now * lanes;
   }
+}
+
+inline void flash_clear(float* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] = 0;
 }
 
 /// Buffers of one thread.
@@ -158,18 +196,22 @@ struct FlashScratch {
         weights(reinterpret_cast<typename E::type*>(total + up(flash_queries, lanes))) {}
 };
 
+/// Lanes [from, to) of a register; bounds may lie outside of it.
+inline __mmask16 lanes_within(std::int64_t from, std::int64_t to) {
+  const auto below = [](std::int64_t n) { return n <= 0 ? 0U : n >= lanes ? 0xffffU : (1U << n) - 1; };
+  return static_cast<__mmask16>(below(to) & ~below(from));
+}
+
 /// One row's scores of a block become weights relative to the largest score so far; earlier sums are scaled down to it. Of `padded`
-/// scores the first `keys` count.
+/// scores those of keys [from, to) count.
 template <class E>
-inline void flash_weigh(const FlashShape<E>& shape, const FlashScratch<E>& s, int row, std::int64_t keys, std::int64_t padded,
-                        float scale) {
+inline void flash_weigh(const FlashShape<E>& shape, const FlashScratch<E>& s, int row, std::int64_t from, std::int64_t to,
+                        std::int64_t padded, float scale) {
   float* scores = s.scores + row * key_block;
   const __m512 least = _mm512_set1_ps(-__builtin_inff());
-  for (std::int64_t i = keys / lanes * lanes; i < padded; i += lanes) {  // keys that are none
-    const std::int64_t real = keys - i;
-    const auto mask = static_cast<__mmask16>(real <= 0 ? 0 : real >= lanes ? 0xffff : (1U << real) - 1);
-    _mm512_storeu_ps(scores + i, _mm512_mask_loadu_ps(least, mask, scores + i));
-  }
+  for (std::int64_t i = 0; i < padded; i += lanes)
+    if (i < from || i + lanes > to)
+      _mm512_storeu_ps(scores + i, _mm512_mask_loadu_ps(least, lanes_within(from - i, to - i), scores + i));
   __m512 greatest = least;
   for (std::int64_t i = 0; i < padded; i += lanes) greatest = _mm512_max_ps(greatest, _mm512_loadu_ps(scores + i));
   const float before = s.top[row], here = _mm512_reduce_max_ps(greatest), top = here > before ? here : before;
@@ -192,6 +234,14 @@ inline void flash_weigh(const FlashShape<E>& shape, const FlashScratch<E>& s, in
     _mm512_storeu_ps(sums + i, _mm512_mul_ps(_mm512_loadu_ps(sums + i), _mm512_set1_ps(kept)));
 }
 
+/// softcap * tanh(scale * score / softcap) in the place of n scores, a multiple of 16.
+template <class E>
+inline void flash_cap(float* scores, std::int64_t n, float scale, float softcap) {
+  const __m512 inner = _mm512_set1_ps(scale / softcap), outer = _mm512_set1_ps(softcap);
+  for (std::int64_t i = 0; i < n; i += lanes)
+    _mm512_storeu_ps(scores + i, _mm512_mul_ps(outer, tanh<E::degree>(_mm512_mul_ps(_mm512_loadu_ps(scores + i), inner))));
+}
+
 template <class E>
 inline void flash_block(const FlashArgs& a, std::int64_t batch, std::int64_t head, const float* packed,
                         std::int64_t begin, int rows, const FlashScratch<E>& s) {
@@ -199,28 +249,48 @@ inline void flash_block(const FlashArgs& a, std::int64_t batch, std::int64_t hea
   const FlashShape<E> shape(a);
   const T* keys = reinterpret_cast<const T*>(packed);
   const T* values = keys + shape.value_at;
-  const T* q = static_cast<const T*>(a.q.data) + batch * a.q.batch_stride + begin * a.q.token_stride + head * a.head_dim;
+  const FlashRows<T> q(a.q, batch, head);
   for (int r = 0; r < rows; ++r) {
-    s.top[r] = -3.0e38F;  // below every score that is a number, and no infinity: differences stay numbers
+    s.top[r] = -2.0e38F;  // below every score that is a number, and no infinity: differences stay numbers
     s.total[r] = 0;
   }
-  for (std::int64_t i = 0; i < rows * shape.width(); ++i) s.sums[i] = 0;
-  const float scale = a.scale * 1.44269504F;  // powers of two
-  const std::int64_t seen = a.causal ? begin + rows : a.keys;  // by any of the rows
-  for (std::int64_t first = 0; first < seen; first += key_block) {
+  flash_clear(s.sums, rows * shape.width());
+  const float scale = (a.softcap > 0 ? 1.0F : a.scale) * log2_e;  // powers of two
+  const std::int64_t seen = a.causal ? a.past + begin + rows : a.keys;  // by any of the rows
+  const std::int64_t unseen = a.window > 0 && a.past + begin >= a.window ? a.past + begin + 1 - a.window : 0;  // by all of them
+  for (std::int64_t first = unseen / key_block * key_block; first < seen; first += key_block) {
     const std::int64_t count = seen - first < key_block ? seen - first : key_block;
     for (std::int64_t at = 0; at < count; at += chunk) {
       const std::int64_t left = count - at < chunk ? count - at : chunk;
-      flash_product<E, false>(rows, up(left, lanes) / lanes, q, a.q.token_stride, keys + (first + at) * a.head_dim,
+      flash_product<E, false>(rows, up(left, lanes) / lanes, q[begin], {q.stride, E::pair}, keys + (first + at) * a.head_dim,
                               chunk * E::pair, shape.depth, s.scores + at, key_block);
     }
     for (int r = 0; r < rows; ++r) {
-      const std::int64_t own = a.causal ? begin + r + 1 - first : count;
-      flash_weigh<E>(shape, s, r, own < 0 ? 0 : own < count ? own : count, up(count, chunk), scale);
+      const std::int64_t own = a.causal ? a.past + begin + r + 1 - first : count;
+      if (a.softcap > 0) flash_cap<E>(s.scores + r * key_block, up(count, chunk), a.scale, a.softcap);
+      flash_weigh<E>(shape, s, r, a.window > 0 ? own - a.window : 0, own < count ? own : count, up(count, chunk), scale);
     }
-    flash_product<E, true>(rows, shape.registers, s.weights, key_block, values + first * shape.width(),
+    flash_product<E, true>(rows, shape.registers, s.weights, {key_block, E::pair}, values + first * shape.width(),
                            shape.width() * E::pair, up(count, chunk) / E::pair, s.sums, shape.width());
   }
+}
+
+/// n sums times a factor, rounded.
+template <class E>
+inline void flash_put(const float* sums, std::int64_t n, float factor, typename E::type* out) {
+  for (std::int64_t i = 0; i < n; i += lanes) {
+    const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(sums + i), _mm512_set1_ps(factor));
+    if (n - i >= lanes)
+      E::put(out + i, x);
+    else
+      E::put_partial(out + i, x, n - i);
+  }
+}
+
+/// log2 of the sums of e^score of a block's queries.
+inline void flash_sums(const FlashArgs& a, const float* top, const float* total, int rows, float* sums) {
+  const float scale = (a.softcap > 0 ? 1.0F : a.scale) * log2_e;
+  for (int r = 0; r < rows; ++r) sums[r] = top[r] * scale + __builtin_log2f(total[r]);
 }
 
 template <class E>
@@ -232,38 +302,13 @@ inline void flash_attend(const FlashArgs& a, std::int64_t batch, std::int64_t he
   for (std::int64_t at = begin; at < end; at += flash_queries) {
     const int rows = static_cast<int>(end - at < flash_queries ? end - at : flash_queries);
     flash_block<E>(a, batch, head, packed, at, rows, s);
+    if (a.sums != nullptr) flash_sums(a, s.top, s.total, rows, a.sums + (batch * a.heads + head) * a.queries + at);
     for (int r = 0; r < rows; ++r) {
       T* out = static_cast<T*>(a.out) + ((batch * a.queries + at + r) * a.heads + head) * a.head_dim;
-      const __m512 inverse = _mm512_set1_ps(1.0F / s.total[r]);
-      for (std::int64_t i = 0; i < a.head_dim; i += lanes) {
-        const __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(s.sums + r * shape.width() + i), inverse);
-        if (a.head_dim - i >= lanes)
-          E::put(out + i, sum);
-        else
-          E::put_partial(out + i, sum, a.head_dim - i);
-      }
+      flash_put<E>(s.sums + r * shape.width(), a.head_dim, 1.0F / s.total[r], out);
     }
   }
 }
-
-template <class E>
-struct Flash {
-  static std::int64_t packed_size(const FlashArgs& a) {
-    return up(FlashShape<E>(a).elements() * static_cast<std::int64_t>(sizeof(typename E::type)), 64) / 4;
-  }
-  static std::int64_t scratch_size(const FlashArgs& a) { return FlashScratch<E>::size(FlashShape<E>(a)); }
-  static constexpr FlashKernels make() { return {packed_size, scratch_size, flash_pack<E>, flash_attend<E>}; }
-};
-
-struct FlashFloat {
-  using type = float;
-  static constexpr int pair = 1, degree = 5;
-  static __m512 step(__m512 acc, const float* a, __m512 b) { return _mm512_fmadd_ps(_mm512_set1_ps(*a), b, acc); }
-  static void put(float* to, __m512 x) { _mm512_storeu_ps(to, x); }
-  static void put_partial(float* to, __m512 x, std::int64_t n) {
-    _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1U << n) - 1), x);
-  }
-};
 
 }  // namespace
 }  // namespace atelier::nn::kernels

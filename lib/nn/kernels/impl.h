@@ -57,30 +57,41 @@ inline float exp_one(float x) {
   return V::first(exp<V>(V::set1(x)));
 }
 
-/// R weight rows times B activation rows: each of the R x B sums has its own accumulator, filled in the order of k.
+/// One step of dot_tile: R x B products of the numbers from k on.
 template <class D, int R, int B, class T>
-inline void dot_tile(const T* w, const T* x, std::int64_t in, float (&sums)[R][B]) {
-  typename D::acc acc[R][B];
-  for (int r = 0; r < R; ++r)
-    for (int b = 0; b < B; ++b) acc[r][b] = D::zero();
-  std::int64_t k = 0;
-  for (; k + D::step <= in; k += D::step) {
-    typename D::operand xs[B];
-    for (int b = 0; b < B; ++b) xs[b] = D::load(x + b * in + k);
-    for (int r = 0; r < R; ++r) {
-      D::prefetch(w + r * in + k);
-      const auto ws = D::load(w + r * in + k);
-      for (int b = 0; b < B; ++b) acc[r][b] = D::multiply_add(ws, xs[b], acc[r][b]);
-    }
+inline void dot_step(const T* w, const T* x, std::int64_t in, std::int64_t k, typename D::acc (&acc)[R][B]) {
+  typename D::operand xs[B];
+  for (int b = 0; b < B; ++b) xs[b] = D::load(x + b * in + k);
+  for (int r = 0; r < R; ++r) {
+    D::prefetch(w + r * in + k);
+    const auto ws = D::load(w + r * in + k);
+    for (int b = 0; b < B; ++b) acc[r][b] = D::multiply_add(ws, xs[b], acc[r][b]);
   }
+}
+
+/// R weight rows times B activation rows: each of the R x B sums has U accumulators of its own, which take turns in the order of k.
+template <class D, int R, int B, int U, class T>
+inline void dot_tile(const T* w, const T* x, std::int64_t in, float (&sums)[R][B]) {
+  typename D::acc acc[U][R][B];
+  for (int u = 0; u < U; ++u)
+    for (int r = 0; r < R; ++r)
+      for (int b = 0; b < B; ++b) acc[u][r][b] = D::zero();
+  std::int64_t k = 0;
+  for (; k + U * D::step <= in; k += U * D::step)
+    for (int u = 0; u < U; ++u) dot_step<D, R, B>(w, x, in, k + u * D::step, acc[u]);
+  for (; k + D::step <= in; k += D::step) dot_step<D, R, B>(w, x, in, k, acc[0]);
   if (k < in) {
     for (int r = 0; r < R; ++r) {
       const auto ws = D::load_partial(w + r * in + k, in - k);
-      for (int b = 0; b < B; ++b) acc[r][b] = D::multiply_add(ws, D::load_partial(x + b * in + k, in - k), acc[r][b]);
+      for (int b = 0; b < B; ++b)
+        acc[0][r][b] = D::multiply_add(ws, D::load_partial(x + b * in + k, in - k), acc[0][r][b]);
     }
   }
   for (int r = 0; r < R; ++r)
-    for (int b = 0; b < B; ++b) sums[r][b] = D::sum(acc[r][b]);
+    for (int b = 0; b < B; ++b) {
+      for (int u = 1; u < U; ++u) acc[0][r][b] = D::add(acc[0][r][b], acc[u][r][b]);
+      sums[r][b] = D::sum(acc[0][r][b]);
+    }
 }
 
 inline float widen(float x) { return x; }
@@ -100,39 +111,33 @@ inline void narrow(float x, bf16* y) {
     *y = static_cast<bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);  // to nearest, ties to even
 }
 
-template <class D, int R, int B, class T>
+/// One row of weights at a time: a thread reads them from front to back, which is faster than several rows side by side.
+template <class D, int B, class T>
 inline void linear_tile(const LinearArgs& a, std::int64_t n, std::int64_t b0) {
-  float sums[R][B];
-  dot_tile<D, R, B>(static_cast<const T*>(a.w) + n * a.in, static_cast<const T*>(a.x) + b0 * a.in, a.in, sums);
-  for (int r = 0; r < R; ++r) {
-    const float bias = a.bias ? widen(static_cast<const T*>(a.bias)[n + r]) : 0.0F;
-    for (int b = 0; b < B; ++b) {
-      const std::int64_t at = (b0 + b) * a.out + n + r;
-      if (a.y_f32)
-        static_cast<float*>(a.y)[at] = sums[r][b] + bias;
-      else
-        narrow(sums[r][b] + bias, static_cast<T*>(a.y) + at);
-    }
-  }
-}
-
-template <class D, int R, class T>
-inline void linear_rows(const LinearArgs& a, std::int64_t n) {
-  std::int64_t b = 0;
-  for (; b + 4 <= a.rows; b += 4) linear_tile<D, R, 4, T>(a, n, b);
-  switch (a.rows - b) {
-    case 3: linear_tile<D, R, 3, T>(a, n, b); break;
-    case 2: linear_tile<D, R, 2, T>(a, n, b); break;
-    case 1: linear_tile<D, R, 1, T>(a, n, b); break;
-    default: break;
+  float sums[1][B];
+  dot_tile<D, 1, B, 4>(static_cast<const T*>(a.w) + n * a.in, static_cast<const T*>(a.x) + b0 * a.in, a.in, sums);
+  const float bias = a.bias ? widen(static_cast<const T*>(a.bias)[n]) : 0.0F;
+  for (int b = 0; b < B; ++b) {
+    const std::int64_t at = (b0 + b) * a.out + n;
+    if (a.y_f32)
+      static_cast<float*>(a.y)[at] = sums[0][b] + bias;
+    else
+      narrow(sums[0][b] + bias, static_cast<T*>(a.y) + at);
   }
 }
 
 template <class D, class T>
 inline void linear_typed(const LinearArgs& a, std::int64_t begin, std::int64_t end) {
-  std::int64_t n = begin;
-  for (; n + 4 <= end; n += 4) linear_rows<D, 4, T>(a, n);
-  for (; n < end; ++n) linear_rows<D, 1, T>(a, n);
+  for (std::int64_t n = begin; n < end; ++n) {
+    std::int64_t b = 0;
+    for (; b + 4 <= a.rows; b += 4) linear_tile<D, 4, T>(a, n, b);
+    switch (a.rows - b) {
+      case 3: linear_tile<D, 3, T>(a, n, b); break;
+      case 2: linear_tile<D, 2, T>(a, n, b); break;
+      case 1: linear_tile<D, 1, T>(a, n, b); break;
+      default: break;
+    }
+  }
 }
 
 /// The operand of dot_tile for a type T through plain f32 lanes.
@@ -145,8 +150,9 @@ struct FloatDot {
   static operand load(const T* p) { return V::load(p); }
   static operand load_partial(const T* p, std::int64_t n) { return V::load_partial(p, n); }
   static acc multiply_add(operand a, operand b, acc c) { return V::fma(a, b, c); }
+  static acc add(acc a, acc b) { return V::add(a, b); }
   static float sum(acc a) { return V::sum(a); }
-  static void prefetch(const T* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + 1024); }
+  static void prefetch(const T* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + 2048); }
 };
 
 template <class V, class T>
@@ -212,7 +218,7 @@ inline void rope_typed(T* x, const float* cos, const float* sin, std::int64_t he
 template <class V, int R, class T>
 inline void score_keys(const T* q, const T* k, std::int64_t dim, float scale, float* scores) {
   float sums[R][1];
-  dot_tile<FloatDot<V, T>, R, 1>(k, q, dim, sums);
+  dot_tile<FloatDot<V, T>, R, 1, 1>(k, q, dim, sums);
   for (int r = 0; r < R; ++r) scores[r] = sums[r][0] * scale;
 }
 
