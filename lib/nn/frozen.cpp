@@ -57,9 +57,9 @@ at::Tensor wide(const WideProduct& kernel, const at::Tensor& x, const at::Tensor
                              .depth = depth,
                              .columns = columns,
                              .w = weight.const_data_ptr(),
-                             .type = weight.scalar_type() == at::kHalf       ? WideProductArgs::Weight::f16
-                                     : weight.scalar_type() == at::kBFloat16 ? WideProductArgs::Weight::bf16
-                                                                             : WideProductArgs::Weight::f32,
+                             .type = weight.scalar_type() == at::kHalf       ? WideProductArgs::Weight::float16
+                                     : weight.scalar_type() == at::kBFloat16 ? WideProductArgs::Weight::bfloat16
+                                                                             : WideProductArgs::Weight::float32,
                              .transposed = transposed,
                              .bias = bias.defined() ? bias.const_data_ptr<float>() : nullptr,
                              .y = y.mutable_data_ptr<float>()};

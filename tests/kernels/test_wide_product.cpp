@@ -43,13 +43,13 @@ struct Problem {
     for (std::int64_t i = 0; i < depth * columns; ++i) {
       const Half half = half_of(static_cast<std::uint64_t>(atelier::base::uniform(generator) * 64));
       values.push_back(half.value);
-      halves.push_back(type == Weight::f16 ? half.bits : atelier::test::to_bf16(half.value));
+      halves.push_back(type == Weight::float16 ? half.bits : atelier::test::to_bf16(half.value));
     }
   }
 
   WideProductArgs args(float* y) const {
     return {.x = x.data(), .rows = rows, .depth = depth, .columns = columns,
-            .w = type == Weight::f32 ? static_cast<const void*>(values.data()) : halves.data(), .type = type, .transposed = transposed,
+            .w = type == Weight::float32 ? static_cast<const void*>(values.data()) : halves.data(), .type = type, .transposed = transposed,
             .bias = with_bias ? bias.data() : nullptr, .y = y};
   }
 
@@ -67,7 +67,7 @@ TEST_CASE("a product with a weight of any type, either way round, and the same b
     const WideProduct* kernel = find_wide_product(table);
     if (kernel == nullptr) continue;
     std::vector<float> scratch(static_cast<std::size_t>(kernel->scratch_size));
-    for (const Weight type : {Weight::f32, Weight::f16, Weight::bf16})
+    for (const Weight type : {Weight::float32, Weight::float16, Weight::bfloat16})
       for (const bool transposed : {false, true})
         for (const auto& [rows, depth, columns] : {std::array<std::int64_t, 3>{1, 16, 16}, {7, 352, 80}, {50, 640, 208}, {13, 320, 64}}) {
           CAPTURE(static_cast<int>(type));

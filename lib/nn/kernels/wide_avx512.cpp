@@ -85,9 +85,9 @@ void compute(const WideProductArgs& a, std::int64_t row, std::int64_t last_row, 
   for (std::int64_t p = panel; p < last_panel; ++p) {
     const std::int64_t column = p * wide_panel, width = a.columns - column < wide_panel ? a.columns - column : wide_panel;
     switch (a.type) {
-      case WideProductArgs::Weight::f32: wide_columns<WideF32>(a, row, last_row - row, column, width, scratch); break;
-      case WideProductArgs::Weight::f16: wide_columns<WideF16>(a, row, last_row - row, column, width, scratch); break;
-      case WideProductArgs::Weight::bf16: wide_columns<WideBf16>(a, row, last_row - row, column, width, scratch); break;
+      case WideProductArgs::Weight::float32: wide_columns<WideF32>(a, row, last_row - row, column, width, scratch); break;
+      case WideProductArgs::Weight::float16: wide_columns<WideF16>(a, row, last_row - row, column, width, scratch); break;
+      case WideProductArgs::Weight::bfloat16: wide_columns<WideBf16>(a, row, last_row - row, column, width, scratch); break;
     }
   }
 }

@@ -6,7 +6,7 @@ namespace atelier::nn::kernels {
 
 /// Products in f32 with a weight that may be narrower: it is widened in the cache, as it is packed, and never as a whole.
 struct WideProductArgs {
-  enum class Weight { f32, f16, bf16 };
+  enum class Weight { float32, float16, bfloat16 };
 
   const float* x;  ///< (rows, depth)
   std::int64_t rows, depth, columns;
