@@ -1,7 +1,6 @@
 #include "cli/quantize.h"
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <sstream>
@@ -13,6 +12,7 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "base/seed.h"
+#include "base/stopwatch.h"
 #include "cli/output.h"
 #include "cli/text_run.h"
 #include "cli/validators.h"
@@ -34,10 +34,6 @@ using pipelines::TextModelFiles;
 using pipelines::TextWindows;
 
 constexpr std::size_t most_text_bytes = 64u << 20;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 using Texts = std::vector<std::string>;
 
@@ -117,7 +113,7 @@ class Run {
   std::int64_t window(const TextModelFiles& files) const { return std::min(o_.window, files.config.max_positions); }
 
   std::shared_ptr<const TextModel> quantised(const TextModelFiles& files, const Texts& calibration) {
-    const auto start = std::chrono::steady_clock::now();
+    const base::Stopwatch watch;
     TextModelFiles own = files;
     if (o_.calibrate.empty()) own.quantisation = quantisation();
     const auto model = TextModel::load(own);
@@ -129,7 +125,7 @@ class Run {
       pipelines::quantise_calibrated(*model->network, quantisation(), windows,
                                      [&](std::int64_t done) { progress.update(static_cast<std::uint64_t>(done)); });
     }
-    o_.common.record->timings["quantize_s"] = seconds_since(start);
+    o_.common.record->timings["quantize_s"] = watch.seconds();
     return model;
   }
 
@@ -170,9 +166,9 @@ class Run {
   }
 
   void report(const TextModelFiles& files, const TextModel& model, const TextModel& reference, const Texts& texts) {
-    const auto start = std::chrono::steady_clock::now();
+    const base::Stopwatch watch;
     const Divergence d = pipelines::compare_models(model, reference, evaluation_windows(files, reference, texts));
-    o_.common.record->timings["evaluate_s"] = seconds_since(start);
+    o_.common.record->timings["evaluate_s"] = watch.seconds();
     const std::uint64_t bytes = bytes_of(*io::WeightSource::open(o_.output));
     const double bits = 8.0 * static_cast<double>(bytes) / static_cast<double>(files.config.parameters());
     if (!o_.common.json) {

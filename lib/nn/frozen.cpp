@@ -86,7 +86,7 @@ void load_frozen_parameters(Module& module, io::WeightSource& source, const Name
   auto parameters = module.named_parameters();
   load_parameters(module, source, names, dtype, device, [&](const std::string& name, const std::string& stored) {
     const at::Tensor& parameter = parameters[name];
-    if (dtype != at::kFloat || narrow.count(name) == 0 || !has_parameter(stored, parameter, source)) return false;
+    if (dtype != at::kFloat || !narrow.contains(name) || !has_parameter(stored, parameter, source)) return false;
     const io::DType own = source.info(stored).dtype;
     if (!is_half(own)) return false;
     const at::Tensor loaded = source.load(stored, io::scalar_type(own), device);

@@ -1,6 +1,5 @@
 #include "pipelines/image_model.h"
 
-
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 

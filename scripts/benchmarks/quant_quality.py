@@ -181,5 +181,3 @@ def main(argv):
         with open(a.output, "w", encoding="utf-8") as f:
             f.write(text)
     return 0
-
-
